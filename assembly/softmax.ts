@@ -1,0 +1,59 @@
+// Softmax of a row of scores. exp in f32: x = n ln 2 + r, |r| <= ln 2 / 2, a degree-6 Taylor polynomial in r (error
+// 2e-7), times 2^n put into the exponent. No host function takes part, so every host gets the same bits.
+
+// Below this exp(x) is no normal f32; such weights are zero.
+const LEAST_EXPONENT: f32 = -87.0;
+
+/** weights (count) f32 = exp(scale * (scores - greatest)) / sum; returns the sum (f64 sums in four lanes). */
+export function softmax(weightsPtr: usize, scoresPtr: usize, count: i32, scale: f32): f64 {
+  if (count == 0) return 0;
+  const greatest = greatestOf(scoresPtr, count);
+  const greatestF32x4 = f32x4.splat(greatest);
+  const scaleF32x4 = f32x4.splat(scale);
+  let sumLow = f64x2.splat(0);
+  let sumHigh = sumLow;
+  let i = 0;
+  for (; i + 4 <= count; i += 4) {
+    const offset = (<usize>i) << 2;
+    const x = f32x4.mul(f32x4.sub(v128.load(scoresPtr + offset), greatestF32x4), scaleF32x4);
+    const e = expF32x4(x);
+    v128.store(weightsPtr + offset, e);
+    sumLow = f64x2.add(sumLow, f64x2.promote_low_f32x4(e));
+    sumHigh = f64x2.add(sumHigh, f64x2.promote_low_f32x4(i64x2.shuffle(e, e, 1, 1)));
+  }
+  let sum = f64x2.extract_lane(sumLow, 0) + f64x2.extract_lane(sumLow, 1) + (f64x2.extract_lane(sumHigh, 0) + f64x2.extract_lane(sumHigh, 1));
+  for (; i < count; i++) {
+    const offset = (<usize>i) << 2;
+    const e = f32x4.extract_lane(expF32x4(f32x4.splat((load<f32>(scoresPtr + offset) - greatest) * scale)), 0);
+    store<f32>(weightsPtr + offset, e);
+    sum += <f64>e;
+  }
+  const inverse = <f32>(1.0 / sum);
+  for (i = 0; i < count; i++) {
+    const ptr = weightsPtr + ((<usize>i) << 2);
+    store<f32>(ptr, load<f32>(ptr) * inverse);
+  }
+  return sum;
+}
+
+function greatestOf(scoresPtr: usize, count: i32): f32 {
+  let greatest = load<f32>(scoresPtr);
+  for (let i = 1; i < count; i++) greatest = max(greatest, load<f32>(scoresPtr + ((<usize>i) << 2)));
+  return greatest;
+}
+
+// @ts-ignore: decorator
+@inline
+function expF32x4(x: v128): v128 {
+  const n = f32x4.nearest(f32x4.mul(x, f32x4.splat(1.44269504)));
+  const r = f32x4.sub(f32x4.sub(x, f32x4.mul(n, f32x4.splat(0.693359375))), f32x4.mul(n, f32x4.splat(-2.12194440e-4)));
+  let p = f32x4.splat(1.38888889e-3);
+  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(8.33333333e-3));
+  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(4.16666667e-2));
+  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(1.66666667e-1));
+  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(0.5));
+  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(1));
+  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(1));
+  const power = i32x4.shl(i32x4.add(i32x4.trunc_sat_f32x4_s(n), i32x4.splat(127)), 23);
+  return v128.and(f32x4.mul(p, power), f32x4.ge(x, f32x4.splat(LEAST_EXPONENT)));
+}

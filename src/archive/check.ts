@@ -1,0 +1,200 @@
+/**
+ * What a sound cache looks like. Writer and reader ask the same questions, so what is written can be read: the writer
+ * throws the answers as RangeErrors, the reader as FormatErrors.
+ */
+import type { CodedCache, CodedGroup } from "../codec/coded.ts";
+import { codedTokens } from "../codec/coded.ts";
+import { checkGeometry } from "../codec/geometry.ts";
+import { fromHalf } from "../codec/half.ts";
+import { BLOCK_TOKENS, blockCount, countWidths, PLANE_BYTES, planeCount, type WidthCounts } from "../codec/layout.ts";
+import { normLevels } from "../codec/norms.ts";
+import { ELEMENT_BYTES } from "../codec/source.ts";
+import { fitsWidth } from "./bits.ts";
+import { BOOK_KINDS } from "./format.ts";
+
+/** Throws an error that says `what: expected …, got …`. */
+export type Fail = (what: string, expected: string, got: unknown) => never;
+
+/** What a group's sizes depend on. */
+export interface GroupPlace {
+  role: "keys" | "values";
+  kvHeads: number;
+  headDim: number;
+  codedTokens: number;
+}
+
+const MAX_COUNT = 0x7fffffff;
+/** As codec/options.ts has it. */
+const MAX_SPAN = 1 << 24;
+const isIntegerIn = (value: unknown, low: number, high: number): value is number =>
+  typeof value === "number" && Number.isInteger(value) && value >= low && value <= high;
+/** f32 holds the number exactly. */
+const isF32 = (value: number): boolean => Number.isFinite(value) && Math.fround(value) === value;
+
+export type CacheShape = Pick<
+  CodedCache,
+  "geometry" | "layerNumbers" | "model" | "tokenCount" | "sinks" | "recent" | "exactType" | "anchorSpan"
+>;
+
+/** Everything but rotary, tokens and layers. */
+export function checkShape(shape: CacheShape, fail: Fail): void {
+  for (const [name, value] of Object.entries(shape.geometry)) {
+    if (typeof value !== "number") fail(`geometry.${name}`, "an integer", value);
+  }
+  checkGeometry(shape.geometry);
+  const { model, layerNumbers, tokenCount, sinks, recent, exactType, anchorSpan } = shape;
+  if (typeof model !== "string") fail("model", "a string", model);
+  if (!Array.isArray(layerNumbers) || layerNumbers.length !== shape.geometry.layerCount) {
+    fail("layerNumbers", `${shape.geometry.layerCount} numbers`, layerNumbers);
+  }
+  layerNumbers.forEach((n, i) => {
+    if (!isIntegerIn(n, 0, 65535)) fail(`layerNumbers[${i}]`, "an integer from 0 to 65535", n);
+  });
+  if (new Set(layerNumbers).size !== layerNumbers.length) fail("layerNumbers", "numbers that differ", layerNumbers);
+  if (!isIntegerIn(tokenCount, 1, MAX_COUNT)) fail("tokenCount", `an integer from 1 to ${MAX_COUNT}`, tokenCount);
+  if (!isIntegerIn(sinks, 0, tokenCount)) fail("sinks", `an integer from 0 to ${tokenCount}`, sinks);
+  if (!isIntegerIn(recent, 0, tokenCount - sinks)) {
+    fail("recent", `an integer from 0 to ${tokenCount - sinks}`, recent);
+  }
+  if (typeof exactType !== "string" || !Object.hasOwn(ELEMENT_BYTES, exactType)) {
+    fail("exactType", '"f32", "f16" or "bf16"', exactType);
+  }
+  const isSpan = isIntegerIn(anchorSpan, 1, MAX_SPAN) && (anchorSpan & (anchorSpan - 1)) === 0;
+  if (anchorSpan !== null && !isSpan) fail("anchorSpan", `null or a power of two up to ${MAX_SPAN}`, anchorSpan);
+}
+
+export const placeOf = (shape: CacheShape, role: GroupPlace["role"]): GroupPlace => ({
+  role,
+  kvHeads: shape.geometry.kvHeads,
+  headDim: shape.geometry.headDim,
+  codedTokens: codedTokens(shape as CodedCache),
+});
+
+/** Bytes of the exact keys, or values, of a layer. */
+export const exactBytes = ({ geometry, sinks, recent, exactType }: CacheShape): number =>
+  geometry.kvHeads * (sinks + recent) * geometry.headDim * ELEMENT_BYTES[exactType];
+
+/** Heads of the next group: groups follow one another until every kv head has been named once. */
+export function checkHeads(
+  group: Pick<CodedGroup, "firstHead" | "headCount">,
+  next: number,
+  kvHeads: number,
+  fail: Fail,
+) {
+  if (group.firstHead !== next) fail("firstHead", String(next), group.firstHead);
+  if (!isIntegerIn(group.headCount, 1, kvHeads - next)) {
+    fail("headCount", `an integer from 1 to ${kvHeads - next}`, group.headCount);
+  }
+}
+
+/** Widths of the books, before a size depends on them. */
+export function checkWidths(widths: ArrayLike<number>, dim: number, fail: Fail): void {
+  if (widths.length > dim) fail("books", `at most ${dim} channels`, widths.length);
+  let before = 8;
+  for (let i = 0; i < widths.length; i++) {
+    const width = widths[i];
+    if (width !== 1 && width !== 2 && width !== 4 && width !== 8) fail(`books[${i}].width`, "1, 2, 4 or 8", width);
+    if (width > before) fail(`books[${i}].width`, `falling widths, at most ${before}`, width);
+    before = width;
+  }
+}
+
+export function checkBasisWidths(widths: Uint8Array, channels: number, fail: Fail): void {
+  if (widths.length !== channels) fail("basis.widths", `${channels} widths`, widths.length);
+  widths.forEach((width, i) => {
+    if (!isIntegerIn(width, 2, 8)) fail(`basis.widths[${i}]`, "an integer from 2 to 8", width);
+  });
+}
+
+/** Planes, in bytes, of all coded tokens. */
+export const planesBytes = (counts: WidthCounts, tokens: number): number =>
+  blockCount(tokens) * planeCount(counts) * PLANE_BYTES;
+
+/** A group whose heads are checked. */
+export function checkGroup(group: CodedGroup, place: GroupPlace, fail: Fail): void {
+  const dim = group.headCount * place.headDim;
+  const channels = group.books.length;
+  const widths = group.books.map((book) => book.width);
+  checkWidths(widths, dim, fail);
+  group.books.forEach(({ width, kind, scale, offset }, i) => {
+    if (!BOOK_KINDS.includes(kind)) fail(`books[${i}].kind`, '"normal" or "uniform"', kind);
+    // Lloyd-Max centroids are known up to 4 bits; levels rise.
+    if (kind === "normal" && width === 8) fail(`books[${i}].kind`, '"uniform" at width 8', kind);
+    if (!isF32(scale) || scale < 0) fail(`books[${i}].scale`, "a finite f32, not negative", scale);
+    if (!isF32(offset)) fail(`books[${i}].offset`, "a finite f32", offset);
+  });
+  checkBasis(group, channels, dim, fail);
+  if (place.role === "keys") checkCentre(group, dim, fail);
+  else checkNorms(group, place.codedTokens, fail);
+  const counts = countWidths(widths);
+  const bytes = planesBytes(counts, place.codedTokens);
+  if (group.planes.length !== bytes) fail("planes", `${bytes} bytes`, group.planes.length);
+  checkFreePlaces(group.planes, counts, place.codedTokens, fail);
+}
+
+function checkBasis({ basis }: CodedGroup, channels: number, dim: number, fail: Fail): void {
+  checkBasisWidths(basis.widths, channels, fail);
+  if (basis.scales.length !== channels) fail("basis.scales", `${channels} scales`, basis.scales.length);
+  basis.scales.forEach((scale, i) => {
+    if (!Number.isFinite(scale)) fail(`basis.scales[${i}]`, "a finite number", scale);
+  });
+  if (basis.codes.length !== channels * dim) fail("basis.codes", `${channels * dim} codes`, basis.codes.length);
+  for (let c = 0, i = 0; c < channels; c++) {
+    const width = basis.widths[c];
+    for (const end = i + dim; i < end; i++) {
+      if (!fitsWidth(basis.codes[i], width))
+        fail(`basis.codes[${i}]`, `a signed code of ${width} bits`, basis.codes[i]);
+    }
+  }
+}
+
+function checkCentre({ centre, norms }: CodedGroup, dim: number, fail: Fail): void {
+  if (norms) fail("norms", "none in a group of keys", `${norms.codes.length} codes`);
+  if (centre?.length !== dim) fail("centre", `${dim} elements`, centre?.length);
+  const bad = centre.findIndex((bits) => (bits & 0x7c00) === 0x7c00);
+  if (bad >= 0) fail(`centre[${bad}]`, "a finite f16", fromHalf(centre[bad]));
+}
+
+function checkNorms({ centre, norms }: CodedGroup, tokens: number, fail: Fail): void {
+  if (centre) fail("centre", "none in a group of values", `${centre.length} elements`);
+  if (norms?.codes.length !== tokens) fail("norms.codes", `${tokens} codes`, norms?.codes.length);
+  const { least, step } = norms;
+  if (!isF32(least) || least < 0) fail("norms.least", "a finite f32, not negative", least);
+  if (!isF32(step) || step < 1) fail("norms.step", "a finite f32 of at least 1", step);
+  if (!Number.isFinite(normLevels(norms).at(-1))) fail("norms", "a greatest level in f32", `${least} * ${step}^255`);
+}
+
+/** Free places hold zero codes: places without a channel in each last plane, and tokens past the end of the last block. */
+function checkFreePlaces(planes: Uint8Array, counts: WidthCounts, tokens: number, fail: Fail): void {
+  const blockPlanes = planeCount(counts);
+  const check = (plane: number, byte: number, freeNibbles: number) => {
+    const value = planes[plane * PLANE_BYTES + byte];
+    if (value & freeNibbles) fail(`planes, byte ${plane * PLANE_BYTES + byte}`, "zero codes in free places", value);
+  };
+  const last2 = 2 * counts.count8 + counts.count4 + Math.ceil(counts.count2 / 2) - 1;
+  const free1 = counts.count1 % 4 === 0 ? 0 : (0xf << (counts.count1 % 4)) & 0xf;
+  for (let plane = 0; plane < blockCount(tokens) * blockPlanes; plane += blockPlanes) {
+    for (let byte = 0; byte < PLANE_BYTES; byte++) {
+      if (counts.count2 % 2) check(plane + last2, byte, 0xcc);
+      if (free1) check(plane + blockPlanes - 1, byte, free1 | (free1 << 4));
+    }
+  }
+  const used = tokens % BLOCK_TOKENS;
+  if (used === 0) return;
+  for (let plane = (blockCount(tokens) - 1) * blockPlanes; plane < blockCount(tokens) * blockPlanes; plane++) {
+    for (let token = used; token < BLOCK_TOKENS; token++) check(plane, token % 16, token < 16 ? 0x0f : 0xf0);
+  }
+}
+
+/** Exact keys or values: their size, and no NaN or infinity, which attention would spread over every token. */
+export function checkExact(bytes: Uint8Array, shape: CacheShape, fail: Fail): void {
+  const expected = exactBytes(shape);
+  if (bytes.length !== expected) fail("length", `${expected} bytes`, bytes.length);
+  const size = ELEMENT_BYTES[shape.exactType];
+  // The exponent of all three types lies in the last two bytes: 5 bits for f16, 8 for bf16 and f32.
+  const exponent = shape.exactType === "f16" ? 0x7c00 : 0x7f80;
+  for (let at = size; at <= bytes.length; at += size) {
+    const high = bytes[at - 2] | (bytes[at - 1] << 8);
+    if ((high & exponent) === exponent) fail(`element ${at / size - 1}`, "a finite number", "NaN or infinity");
+  }
+}

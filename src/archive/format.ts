@@ -1,0 +1,105 @@
+/**
+ * Archive version 1; docs/format.md says it byte by byte. Everything little-endian.
+ *
+ *   0 magic "SVDQ\r\n\x1a\n" | 8 u32 version | 12 u32 headerBytes | 16 u64 fileBytes
+ *   24 u32 CRC-32C of the header | 28 u32 CRC-32C of bytes 0 to 27
+ *   32 header, JSON in UTF-8 | zeros up to a multiple of 16 | sections
+ *
+ * The header's table lists the sections in the order of the file, each with its offset from the first section. A
+ * section starts at the next multiple of 16 after the one before, with zeros between; the file ends with the last
+ * section. So every byte is under a checksum or known to be zero, and there is one way only to write a cache.
+ */
+import type { CodedGroup } from "../codec/coded.ts";
+import { packedRowBytes } from "./bits.ts";
+
+/** Like PNG's: a transfer in text mode changes the line ends or stops at \x1a. */
+export const MAGIC = Uint8Array.of(0x53, 0x56, 0x44, 0x51, 0x0d, 0x0a, 0x1a, 0x0a);
+export const ARCHIVE_VERSION = 1;
+export const SECTION_ALIGN = 16;
+
+export const PREAMBLE = {
+  version: 8,
+  headerBytes: 12,
+  fileBytes: 16,
+  headerCrc: 24,
+  preambleCrc: 28,
+  bytes: 32,
+} as const;
+
+/**
+ *   frequencies    f64 a rotary pair
+ *   tokens         i32 a token; absent where the token ids are unknown
+ *   keys, values   the groups of a layer in turn, see GROUP
+ *   exact-keys, exact-values   (kvHeads, sinks + recent, headDim) elements of `exactType`
+ */
+export type SectionKind = "frequencies" | "tokens" | "keys" | "values" | "exact-keys" | "exact-values";
+
+export interface SectionName {
+  kind: SectionKind;
+  /** Counts from 0 over the layers held; absent for sections of the whole cache. */
+  layer?: number;
+}
+
+/** One row of the header's table. */
+export interface SectionEntry extends SectionName {
+  /** From the start of the first section. */
+  offset: number;
+  bytes: number;
+  crc32c: number;
+}
+
+export const LAYER_KINDS = ["keys", "values", "exact-keys", "exact-values"] as const;
+
+/** Every section of a file, in its order. */
+export function sectionNames(layerCount: number, hasTokens: boolean): SectionName[] {
+  const names: SectionName[] = [{ kind: "frequencies" }];
+  if (hasTokens) names.push({ kind: "tokens" });
+  for (let layer = 0; layer < layerCount; layer++) names.push(...LAYER_KINDS.map((kind) => ({ kind, layer })));
+  return names;
+}
+
+export const describeSection = ({ kind, layer }: SectionName): string =>
+  layer === undefined ? `section ${kind}` : `section ${kind} of layer ${layer}`;
+
+/**
+ * A head group, without padding inside, n channels of dim = headCount * headDim:
+ *
+ *   0 u16 firstHead | 2 u16 headCount | 4 u16 n | 6 u16 flags (1: offsets follow the scales)
+ *   8 u8 width[n] | u8 kind[n] (0 normal, 1 uniform) | f32 scale[n] | f32 offset[n] where flagged
+ *     u8 basis width[n] | f32 basis scale[n] | basis rows[n], each packed as bits.ts says
+ *     keys:   u16 centre[dim] (f16)
+ *     values: f32 least | f32 step | u8 norm code[coded tokens]
+ *     u8 planes[blocks * planes a block * 16]
+ */
+export const GROUP = { headBytes: 8, flagOffsets: 1 } as const;
+
+export const BOOK_KINDS = ["normal", "uniform"] as const;
+
+/** Bytes of a group as written; `hasOffsets` as `needsOffsets` says. */
+export function groupBytes(group: CodedGroup, dim: number): number {
+  const { books, basis, centre, norms, planes } = group;
+  const bookBytes = books.length * (needsOffsets(group) ? 10 : 6);
+  let basisBytes = 5 * books.length;
+  for (const width of basis.widths) basisBytes += packedRowBytes(dim, width);
+  const sideBytes = (centre ? 2 * centre.length : 0) + (norms ? 8 + norms.codes.length : 0);
+  return GROUP.headBytes + bookBytes + basisBytes + sideBytes + planes.length;
+}
+
+/** True where some book has an offset; -0 counts as one, so that bits come back as they were. */
+export const needsOffsets = (group: CodedGroup): boolean => group.books.some((book) => !Object.is(book.offset, 0));
+
+/** Header as JSON; the reader takes it for `unknown` until it is checked. */
+export interface ArchiveHeader {
+  model: string;
+  fingerprint: string;
+  geometry: { layerCount: number; kvHeads: number; headDim: number };
+  rotary: { layout: string; pairs: number };
+  layerNumbers: number[];
+  tokenCount: number;
+  sinks: number;
+  recent: number;
+  exactType: string;
+  anchorSpan: number | null;
+  layout: { blockTokens: number; planeBytes: number };
+  sections: SectionEntry[];
+}

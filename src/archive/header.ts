@@ -1,0 +1,155 @@
+/** Preamble, header and section table of an archive, checked in the order in which they can be believed. */
+import { BLOCK_TOKENS, PLANE_BYTES, roundUp } from "../codec/layout.ts";
+import type { RotaryLayout } from "../codec/rotary.ts";
+import { FormatError } from "../errors.ts";
+import { brief } from "./brief.ts";
+import { type CacheShape, checkShape, type Fail } from "./check.ts";
+import { crc32c, hex32 } from "./checksum.ts";
+import type { SectionEntry } from "./format.ts";
+import { ARCHIVE_VERSION, describeSection, MAGIC, PREAMBLE, SECTION_ALIGN, sectionNames } from "./format.ts";
+
+export interface Head {
+  shape: CacheShape;
+  fingerprint: string;
+  layout: RotaryLayout;
+  /** Rotary pairs. */
+  pairs: number;
+  /** In order, inside the file, with the zeros between them seen; `offset` counts from the start of the file. */
+  sections: SectionEntry[];
+}
+
+type Fields = Record<string, unknown>;
+
+/** A RangeError of a check shared with callers becomes a FormatError. */
+export function asFormatError<T>(where: string, offset: number, check: () => T): T {
+  try {
+    return check();
+  } catch (error) {
+    if (error instanceof RangeError) throw new FormatError(`${where}: ${error.message}`, offset);
+    throw error;
+  }
+}
+
+export function readHead(bytes: Uint8Array, name: string): Head {
+  const { headerBytes } = readPreamble(bytes, name);
+  const fields = parseHeader(bytes.subarray(PREAMBLE.bytes, PREAMBLE.bytes + headerBytes), name);
+  const fail: Fail = (what, expected, got) => {
+    throw new FormatError(`${name}: header: ${what}: expected ${expected}, got ${brief(got)}`, PREAMBLE.bytes);
+  };
+  const geometry = fieldsOf(fields.geometry, "geometry", fail);
+  const shape = {
+    geometry: { layerCount: geometry.layerCount, kvHeads: geometry.kvHeads, headDim: geometry.headDim },
+    layerNumbers: fields.layerNumbers,
+    model: fields.model,
+    tokenCount: fields.tokenCount,
+    sinks: fields.sinks,
+    recent: fields.recent,
+    exactType: fields.exactType,
+    anchorSpan: fields.anchorSpan,
+  } as CacheShape;
+  asFormatError(`${name}: header`, PREAMBLE.bytes, () => checkShape(shape, fail));
+  const identity = fieldsOf(fields.layout, "layout", fail);
+  if (identity.blockTokens !== BLOCK_TOKENS) fail("layout.blockTokens", `${BLOCK_TOKENS}`, identity.blockTokens);
+  if (identity.planeBytes !== PLANE_BYTES) fail("layout.planeBytes", `${PLANE_BYTES}`, identity.planeBytes);
+  const { layout, pairs } = fieldsOf(fields.rotary, "rotary", fail);
+  if (layout !== "half-split" && layout !== "interleaved") {
+    fail("rotary.layout", '"half-split" or "interleaved"', layout);
+  }
+  if (!isCount(pairs) || pairs > shape.geometry.headDim / 2) {
+    fail("rotary.pairs", `an integer from 0 to ${shape.geometry.headDim / 2}`, pairs);
+  }
+  if (typeof fields.fingerprint !== "string") fail("fingerprint", "a string", fields.fingerprint);
+  const sections = readTable(bytes, fields.sections, shape, roundUp(PREAMBLE.bytes + headerBytes, SECTION_ALIGN), fail);
+  expectZeros(bytes, PREAMBLE.bytes + headerBytes, sections, name);
+  return { shape, fingerprint: fields.fingerprint, layout, pairs, sections };
+}
+
+const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
+
+function fieldsOf(value: unknown, what: string, fail: Fail): Fields {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) fail(what, "an object", value);
+  return value as Fields;
+}
+
+function readPreamble(bytes: Uint8Array, name: string): { headerBytes: number } {
+  const magicLength = Math.min(bytes.length, MAGIC.length);
+  for (let i = 0; i < magicLength; i++) {
+    if (bytes[i] === MAGIC[i]) continue;
+    const hint = i < 4 ? "" : "; a transfer in text mode does this";
+    throw new FormatError(`${name}: magic: expected ${hexOf(MAGIC)}, got ${hexOf(bytes.subarray(0, 8))}${hint}`, i);
+  }
+  const fail = (what: string, expected: unknown, got: unknown, offset: number): never => {
+    throw new FormatError(`${name}: ${what}: expected ${String(expected)}, got ${String(got)}`, offset);
+  };
+  if (bytes.length < PREAMBLE.bytes) fail("length", `at least ${PREAMBLE.bytes} bytes`, bytes.length, bytes.length);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  // Before the checksum: a later version may place it elsewhere.
+  const version = view.getUint32(PREAMBLE.version, true);
+  if (version !== ARCHIVE_VERSION) {
+    const hint = version > ARCHIVE_VERSION ? "; this file is of a newer svdq" : "";
+    fail("version", `${ARCHIVE_VERSION}, the one that this svdq reads`, `${version}${hint}`, PREAMBLE.version);
+  }
+  const crc = hex32(crc32c(bytes.subarray(0, PREAMBLE.preambleCrc)));
+  const preambleCrc = hex32(view.getUint32(PREAMBLE.preambleCrc, true));
+  if (crc !== preambleCrc) fail("checksum of the preamble", preambleCrc, crc, PREAMBLE.preambleCrc);
+  const fileBytes = view.getBigUint64(PREAMBLE.fileBytes, true);
+  if (fileBytes !== BigInt(bytes.length)) fail("length", `${fileBytes} bytes`, bytes.length, bytes.length);
+  const headerBytes = view.getUint32(PREAMBLE.headerBytes, true);
+  const most = bytes.length - PREAMBLE.bytes;
+  if (headerBytes > most) fail("header length", `at most ${most} bytes`, headerBytes, PREAMBLE.headerBytes);
+  const got = hex32(crc32c(bytes.subarray(PREAMBLE.bytes, PREAMBLE.bytes + headerBytes)));
+  const headerCrc = hex32(view.getUint32(PREAMBLE.headerCrc, true));
+  if (got !== headerCrc) fail("checksum of the header", headerCrc, got, PREAMBLE.bytes);
+  return { headerBytes };
+}
+
+const hexOf = (bytes: Uint8Array): string => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join(" ");
+
+function parseHeader(json: Uint8Array, name: string): Fields {
+  let value: unknown;
+  try {
+    value = JSON.parse(new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(json));
+  } catch (cause) {
+    throw new FormatError(`${name}: header: expected JSON in UTF-8, got ${(cause as Error).message}`, PREAMBLE.bytes);
+  }
+  return fieldsOf(value, "header", (_, expected, got) => {
+    throw new FormatError(`${name}: header: expected ${expected}, got ${brief(got)}`, PREAMBLE.bytes);
+  });
+}
+
+/** The table must list exactly the sections of the cache, each where the one before it leaves off. */
+function readTable(bytes: Uint8Array, table: unknown, shape: CacheShape, first: number, fail: Fail): SectionEntry[] {
+  if (!Array.isArray(table)) fail("sections", "an array", table);
+  const hasTokens = (table[1] as Fields | undefined)?.kind === "tokens";
+  const names = sectionNames(shape.geometry.layerCount, hasTokens);
+  if (table.length !== names.length) fail("sections", `${names.length} sections`, table.length);
+  let end = first;
+  return names.map((name, i) => {
+    const row = fieldsOf(table[i], `sections[${i}]`, fail);
+    if (row.kind !== name.kind || row.layer !== name.layer) {
+      fail(`sections[${i}]`, describeSection(name), row.kind === name.kind ? row.layer : row.kind);
+    }
+    const what = describeSection(name);
+    const offset = roundUp(end, SECTION_ALIGN);
+    if (row.offset !== offset - first) fail(`${what}: offset`, String(offset - first), row.offset);
+    if (!isCount(row.bytes) || offset + row.bytes > bytes.length) {
+      fail(`${what}: bytes`, `an integer from 0 to ${Math.max(0, bytes.length - offset)}`, row.bytes);
+    }
+    if (!isCount(row.crc32c) || row.crc32c > 0xffffffff) fail(`${what}: crc32c`, "a 32-bit integer", row.crc32c);
+    end = offset + row.bytes;
+    return { ...name, offset, bytes: row.bytes, crc32c: row.crc32c };
+  });
+}
+
+/** Bytes under no checksum: before each section, and none after the last. */
+function expectZeros(bytes: Uint8Array, headerEnd: number, sections: SectionEntry[], name: string): void {
+  let end = headerEnd;
+  for (const section of sections) {
+    for (; end < section.offset; end++) {
+      if (bytes[end] === 0) continue;
+      throw new FormatError(`${name}: padding before ${describeSection(section)}: expected 0, got ${bytes[end]}`, end);
+    }
+    end = section.offset + section.bytes;
+  }
+  if (end !== bytes.length) throw new FormatError(`${name}: length: expected ${end} bytes, got ${bytes.length}`, end);
+}

@@ -1,0 +1,168 @@
+/** Archive version 1: a compressed cache to bytes. The cache is checked before the first byte is made. */
+import type { CodedCache, CodedGroup } from "../codec/coded.ts";
+import { BLOCK_TOKENS, PLANE_BYTES, roundUp } from "../codec/layout.ts";
+import { checkRotary } from "../codec/rotary.ts";
+import { writeFileAtomically } from "./atomic-file.ts";
+import { packedRowBytes, packRow } from "./bits.ts";
+import { brief } from "./brief.ts";
+import { checkExact, checkGroup, checkHeads, checkShape, type Fail, type GroupPlace, placeOf } from "./check.ts";
+import { crc32c, fingerprintOf } from "./checksum.ts";
+import { ByteWriter } from "./cursor.ts";
+import type { ArchiveHeader, SectionEntry, SectionName } from "./format.ts";
+import {
+  ARCHIVE_VERSION,
+  BOOK_KINDS,
+  describeSection,
+  GROUP,
+  groupBytes,
+  MAGIC,
+  needsOffsets,
+  PREAMBLE,
+  SECTION_ALIGN,
+  sectionNames,
+} from "./format.ts";
+
+const failFor =
+  (where: string): Fail =>
+  (what, expected, got) => {
+    throw new RangeError(`${where}${what}: expected ${expected}, got ${brief(got)}`);
+  };
+
+/** `archive` as chunks in order; some share memory with the cache, so write them before you change it. */
+export function encodeArchive(cache: CodedCache): Uint8Array[] {
+  checkShape(cache, failFor(""));
+  checkRotary(cache.rotary, cache.geometry.headDim);
+  if (cache.layers.length !== cache.geometry.layerCount) {
+    throw new RangeError(`layers: expected ${cache.geometry.layerCount}, got ${cache.layers.length}`);
+  }
+  const sections: SectionEntry[] = [];
+  const chunks: Uint8Array[] = [];
+  let offset = 0;
+  for (const name of sectionNames(cache.geometry.layerCount, cache.tokens !== undefined)) {
+    const bytes = encodeSection(cache, name);
+    const start = roundUp(offset, SECTION_ALIGN);
+    if (start > offset) chunks.push(new Uint8Array(start - offset));
+    if (bytes.length > 0) chunks.push(bytes);
+    sections.push({ ...name, offset: start, bytes: bytes.length, crc32c: crc32c(bytes) });
+    offset = start + bytes.length;
+  }
+  return [encodeHead(headerOf(cache, sections), offset), ...chunks];
+}
+
+/** The chunks of `encodeArchive` as one array. */
+export function joinChunks(chunks: Uint8Array[]): Uint8Array {
+  const bytes = new Uint8Array(chunks.reduce((sum, chunk) => sum + chunk.length, 0));
+  let at = 0;
+  for (const chunk of chunks) {
+    bytes.set(chunk, at);
+    at += chunk.length;
+  }
+  return bytes;
+}
+
+/** Writes a file in one step: after a failure the old file is as it was. Node, Deno and Bun only. */
+export async function writeArchive(path: string, cache: CodedCache): Promise<void> {
+  const chunks = encodeArchive(cache);
+  await writeFileAtomically(path, async (write) => {
+    for (const chunk of chunks) await write(chunk);
+  });
+}
+
+function headerOf(cache: CodedCache, sections: SectionEntry[]): ArchiveHeader {
+  const { layerCount, kvHeads, headDim } = cache.geometry;
+  return {
+    model: cache.model,
+    fingerprint: fingerprintOf(cache),
+    geometry: { layerCount, kvHeads, headDim },
+    rotary: { layout: cache.rotary.layout, pairs: cache.rotary.frequencies.length },
+    layerNumbers: cache.layerNumbers,
+    tokenCount: cache.tokenCount,
+    sinks: cache.sinks,
+    recent: cache.recent,
+    exactType: cache.exactType,
+    anchorSpan: cache.anchorSpan,
+    layout: { blockTokens: BLOCK_TOKENS, planeBytes: PLANE_BYTES },
+    sections,
+  };
+}
+
+/** Preamble, header and the zeros after it. */
+function encodeHead(header: ArchiveHeader, sectionBytes: number): Uint8Array {
+  const json = new TextEncoder().encode(JSON.stringify(header));
+  const bytes = new Uint8Array(roundUp(PREAMBLE.bytes + json.length, SECTION_ALIGN));
+  const view = new DataView(bytes.buffer);
+  bytes.set(MAGIC);
+  bytes.set(json, PREAMBLE.bytes);
+  view.setUint32(PREAMBLE.version, ARCHIVE_VERSION, true);
+  view.setUint32(PREAMBLE.headerBytes, json.length, true);
+  view.setBigUint64(PREAMBLE.fileBytes, BigInt(bytes.length + sectionBytes), true);
+  view.setUint32(PREAMBLE.headerCrc, crc32c(json), true);
+  view.setUint32(PREAMBLE.preambleCrc, crc32c(bytes.subarray(0, PREAMBLE.preambleCrc)), true);
+  return bytes;
+}
+
+function encodeSection(cache: CodedCache, name: SectionName): Uint8Array {
+  const fail = failFor(`${describeSection(name)}: `);
+  const layer = cache.layers[name.layer ?? 0];
+  switch (name.kind) {
+    case "frequencies": {
+      const out = new ByteWriter(8 * cache.rotary.frequencies.length);
+      out.f64(cache.rotary.frequencies);
+      return out.bytes;
+    }
+    case "tokens": {
+      const tokens = cache.tokens!;
+      if (tokens.length !== cache.tokenCount) fail("length", `${cache.tokenCount} tokens`, tokens.length);
+      const out = new ByteWriter(4 * tokens.length);
+      out.i32(tokens);
+      return out.bytes;
+    }
+    case "keys":
+    case "values":
+      return encodeGroups(layer[name.kind], placeOf(cache, name.kind), fail);
+    case "exact-keys":
+      checkExact(layer.exactKeys, cache, fail);
+      return layer.exactKeys;
+    case "exact-values":
+      checkExact(layer.exactValues, cache, fail);
+      return layer.exactValues;
+  }
+}
+
+function encodeGroups(groups: CodedGroup[], place: GroupPlace, fail: Fail): Uint8Array {
+  let next = 0;
+  let size = 0;
+  groups.forEach((group, i) => {
+    const failGroup: Fail = (what, expected, got) => fail(`group ${i}: ${what}`, expected, got);
+    checkHeads(group, next, place.kvHeads, failGroup);
+    checkGroup(group, place, failGroup);
+    next += group.headCount;
+    size += groupBytes(group, group.headCount * place.headDim);
+  });
+  if (next !== place.kvHeads) fail("groups", `${place.kvHeads} kv heads in all`, next);
+  const out = new ByteWriter(size);
+  for (const group of groups) putGroup(out, group, group.headCount * place.headDim);
+  return out.bytes;
+}
+
+/** See GROUP in format.ts. */
+function putGroup(out: ByteWriter, group: CodedGroup, dim: number): void {
+  const { books, basis, centre, norms, planes } = group;
+  const hasOffsets = needsOffsets(group);
+  out.u16([group.firstHead, group.headCount, books.length, hasOffsets ? GROUP.flagOffsets : 0]);
+  out.u8(Uint8Array.from(books, (book) => book.width));
+  out.u8(Uint8Array.from(books, (book) => BOOK_KINDS.indexOf(book.kind)));
+  out.f32(books.map((book) => book.scale));
+  if (hasOffsets) out.f32(books.map((book) => book.offset));
+  out.u8(basis.widths);
+  out.f32(basis.scales);
+  basis.widths.forEach((width, c) => {
+    packRow(basis.codes.subarray(c * dim, (c + 1) * dim), width, out.bytes, out.skip(packedRowBytes(dim, width)));
+  });
+  if (centre) out.u16(centre);
+  if (norms) {
+    out.f32([norms.least, norms.step]);
+    out.u8(norms.codes);
+  }
+  out.u8(planes);
+}

@@ -1,0 +1,59 @@
+/** Bytes of a compressed cache by kind: everything counts. */
+import type { CodedCache, CodedGroup } from "./coded.ts";
+import { codedTokens } from "./coded.ts";
+import { rowDim } from "./geometry.ts";
+
+export interface KindBytes {
+  /** Planes, padding included. */
+  codes: number;
+  /** Scale, offset, kind and width of every kept channel. */
+  scales: number;
+  /** One code a token and its range (values). */
+  norms: number;
+  basis: number;
+  /** Centres (keys). */
+  means: number;
+  /** Sinks and recent tokens. */
+  exact: number;
+}
+
+export const basisBytes = (group: CodedGroup): number => {
+  const dim = group.books.length ? group.basis.codes.length / group.books.length : 0;
+  let bytes = 0;
+  for (const width of group.basis.widths) bytes += Math.ceil((dim * width) / 8) + 4 + 1;
+  return bytes;
+};
+
+function add(bytes: KindBytes, group: CodedGroup): void {
+  bytes.codes += group.planes.length;
+  bytes.scales += group.books.reduce((sum, book) => sum + (book.offset === 0 ? 6 : 10), 0);
+  bytes.norms += group.norms ? group.norms.codes.length + 8 : 0;
+  bytes.basis += basisBytes(group);
+  bytes.means += group.centre ? 2 * group.centre.length : 0;
+}
+
+const none = (): KindBytes => ({ codes: 0, scales: 0, norms: 0, basis: 0, means: 0, exact: 0 });
+export const totalBytes = (bytes: KindBytes): number => Object.values(bytes).reduce((a, b) => a + b, 0);
+
+/** Bytes of keys and of values, by kind. */
+export function bytesOf(cache: CodedCache): { keys: KindBytes; values: KindBytes } {
+  const keys = none();
+  const values = none();
+  for (const layer of cache.layers) {
+    for (const group of layer.keys) add(keys, group);
+    for (const group of layer.values) add(values, group);
+    keys.exact += layer.exactKeys.length;
+    values.exact += layer.exactValues.length;
+  }
+  return { keys, values };
+}
+
+/** Bits an element of the coded tokens: without and with what is paid once a cache (basis, means). Exact tokens out. */
+export function bitsOf(bytes: KindBytes, cache: CodedCache): { bits: number; bitsWithBasis: number } {
+  const elements = cache.geometry.layerCount * codedTokens(cache) * rowDim(cache.geometry);
+  const perToken = bytes.codes + bytes.scales + bytes.norms;
+  return {
+    bits: elements ? (8 * perToken) / elements : 0,
+    bitsWithBasis: elements ? (8 * (perToken + bytes.basis + bytes.means)) / elements : 0,
+  };
+}

@@ -1,0 +1,67 @@
+/** A compressed cache as plain data: what the codec makes, what an archive holds. No linear memory in here. */
+import type { Geometry } from "./geometry.ts";
+import type { Rotary } from "./rotary.ts";
+import type { ElementType } from "./source.ts";
+
+/** How levels of a channel are spaced: Lloyd-Max centroids of a unit normal, or even steps over [-1, 1]. */
+export type BookKind = "normal" | "uniform";
+
+/** One kept latent channel: levels are offset + scale * unit level. */
+export interface ChannelBook {
+  width: 1 | 2 | 4 | 8;
+  kind: BookKind;
+  scale: number;
+  offset: number;
+}
+
+/** Basis rows in few bits: row[c, d] = scale[c] * code[c, d], codes signed. */
+export interface CodedBasis {
+  /** Bits of each channel's row. */
+  widths: Uint8Array;
+  /** f32 a channel. */
+  scales: Float32Array;
+  /** (channels, dim), signed codes. */
+  codes: Int8Array;
+}
+
+/** Codes of the kv heads that share a basis, firstHead … firstHead + headCount - 1, for all coded tokens. */
+export interface CodedGroup {
+  firstHead: number;
+  headCount: number;
+  /** Kept channels, widths falling. */
+  books: ChannelBook[];
+  /** Synthesis rows. */
+  basis: CodedBasis;
+  /** Keys: the centre (dim) in f16 bits. Values: undefined. */
+  centre?: Uint16Array;
+  /** Values: one log-scale norm code a token, see codec/norms.ts. Keys: undefined. */
+  norms?: { codes: Uint8Array; least: number; step: number };
+  /** (blocks, planes, 16) u8, see codec/layout.ts; the last block is padded with zero codes. */
+  planes: Uint8Array;
+}
+
+export interface CodedLayer {
+  keys: CodedGroup[];
+  values: CodedGroup[];
+  /** Sinks then recent tokens as they came: (kvHeads, sinks + recent, headDim) in `exactType`, little-endian. */
+  exactKeys: Uint8Array;
+  exactValues: Uint8Array;
+}
+
+export interface CodedCache {
+  geometry: Geometry;
+  rotary: Rotary;
+  layerNumbers: number[];
+  model: string;
+  tokens?: Int32Array;
+  tokenCount: number;
+  /** Tokens kept exact at the start and at the end; the coded tokens lie between. */
+  sinks: number;
+  recent: number;
+  exactType: ElementType;
+  /** Anchor span of the keys: 1 = before RoPE, null = after RoPE. */
+  anchorSpan: number | null;
+  layers: CodedLayer[];
+}
+
+export const codedTokens = (cache: CodedCache): number => cache.tokenCount - cache.sinks - cache.recent;

@@ -1,0 +1,158 @@
+/** A whole cache to codes. Key bits are allocated over all layers at once, so keys take two passes. */
+import type { Frame } from "../runtime/heap.ts";
+import type { Runtime } from "../runtime/runtime.ts";
+import { allocate, schedule } from "./allocation.ts";
+import type { CodedCache, CodedGroup } from "./coded.ts";
+import { checkGeometry, rowDim } from "./geometry.ts";
+import { analyseKeys, type CodedRange, encodeKeys, type KeyBasis } from "./key-codec.ts";
+import type { LayerQueries } from "./metric.ts";
+import { type CodecOptions, checkOptions } from "./options.ts";
+import { checkRotary } from "./rotary.ts";
+import { type CacheSource, ELEMENT_BYTES, type ElementType, type QueryData, type TensorData } from "./source.ts";
+import { endsOfHeads, loadTensor } from "./tensors.ts";
+import { encodeValues } from "./value-codec.ts";
+
+export interface Progress {
+  phase: "analyse keys" | "encode keys" | "encode values" | "restore";
+  layer: number;
+  layerCount: number;
+}
+
+export interface WorkOptions {
+  /** Called after each layer of each phase. */
+  onProgress?: (progress: Progress) => void;
+  /** Stops between layers; nothing is left behind. */
+  signal?: AbortSignal;
+}
+
+/** Keys or values of one layer: codes of every head group, and the exact tokens as they came. */
+export interface CodedTensor {
+  groups: CodedGroup[];
+  exact: Uint8Array;
+  type: ElementType;
+}
+
+/**
+ * Compresses `source`. Throws RangeError for options or tensors that make no sense (NaN, wrong sizes, fewer tokens than
+ * sinks + recent + 1), CapacityError at the memory limit, and the signal's reason when stopped.
+ */
+export async function compress(
+  runtime: Runtime, source: CacheSource, given: Partial<CodecOptions> = {}, work: WorkOptions = {},
+): Promise<CodedCache> {
+  const options = checkOptions(given);
+  checkSource(source);
+  const keys = await compressKeys(runtime, source, options, work);
+  const values = await compressValues(runtime, source, options, work);
+  const { geometry, rotary, model, layerNumbers, tokens, tokenCount } = source;
+  const { sinks, recent, anchorSpan } = options;
+  const layers = keys.map((key, layer) => {
+    const value = values[layer];
+    if (key.type !== keys[0].type || value.type !== keys[0].type) {
+      throw new RangeError(`layer ${layer}: expected ${keys[0].type} throughout, got ${key.type} keys and ${value.type} values`);
+    }
+    return { keys: key.groups, values: value.groups, exactKeys: key.exact, exactValues: value.exact };
+  });
+  return {
+    geometry, rotary, layerNumbers, model, tokenCount, sinks, recent, exactType: keys[0].type, anchorSpan, layers,
+    ...(tokens ? { tokens } : {}),
+  };
+}
+
+export function checkSource(source: CacheSource): void {
+  checkGeometry(source.geometry);
+  checkRotary(source.rotary, source.geometry.headDim);
+}
+
+/** Codes of the keys of every layer. */
+export async function compressKeys(
+  runtime: Runtime, source: CacheSource, options: CodecOptions, work: WorkOptions = {},
+): Promise<CodedTensor[]> {
+  const { geometry, rotary } = source;
+  const range = rangeOf(source.tokenCount, options);
+  const bases: KeyBasis[][] = await eachLayer(source, "analyse keys", work, async (layer) => {
+    const [key, query] = [await source.key(layer), await source.query?.(layer)];
+    return runtime.heap.scratch((frame) => {
+      const keysPtr = loadTensor(runtime, frame, `layer ${layer} key`, key, range.tokens * rowDim(geometry));
+      const queries = query ? loadQueries(runtime, frame, layer, query, source) : undefined;
+      return analyseKeys(runtime, geometry, rotary, options, range, keysPtr, queries);
+    });
+  });
+  const widths = allocateKeys(bases, options);
+  return eachLayer(source, "encode keys", work, async (layer) => {
+    const key = await source.key(layer);
+    return runtime.heap.scratch((frame) => {
+      const keysPtr = loadTensor(runtime, frame, `layer ${layer} key`, key, range.tokens * rowDim(geometry));
+      const groups = encodeKeys(runtime, geometry, rotary, options, range, keysPtr, bases[layer], widths[layer]);
+      return { groups, exact: exactEnds(key, source, options), type: key.type };
+    });
+  });
+}
+
+/** Codes of the values of every layer. */
+export async function compressValues(
+  runtime: Runtime, source: CacheSource, options: CodecOptions, work: WorkOptions = {},
+): Promise<CodedTensor[]> {
+  const { geometry } = source;
+  const range = rangeOf(source.tokenCount, options);
+  return eachLayer(source, "encode values", work, async (layer) => {
+    const value = await source.value(layer);
+    return runtime.heap.scratch((frame) => {
+      const valuesPtr = loadTensor(runtime, frame, `layer ${layer} value`, value, range.tokens * rowDim(geometry));
+      const groups = encodeValues(runtime, geometry, options, range, valuesPtr);
+      return { groups, exact: exactEnds(value, source, options), type: value.type };
+    });
+  });
+}
+
+/** Results of every layer in turn, with progress, stopping where the signal says so. */
+export async function eachLayer<T>(
+  source: Pick<CacheSource, "geometry">, phase: Progress["phase"], work: WorkOptions, run: (layer: number) => Promise<T>,
+): Promise<T[]> {
+  const { layerCount } = source.geometry;
+  const results: T[] = [];
+  for (let layer = 0; layer < layerCount; layer++) {
+    work.signal?.throwIfAborted();
+    results.push(await run(layer));
+    work.onProgress?.({ phase, layer, layerCount });
+  }
+  return results;
+}
+
+/** Bits of every channel of every group: over all layers at once, or the schedule of the paper in each. */
+export function allocateKeys(bases: KeyBasis[][], options: CodecOptions): Uint8Array[][] {
+  const all = bases.flat().map(({ basis }) => basis);
+  const spectra = all.map((basis) => basis.variance);
+  const dims = all.reduce((sum, basis) => sum + basis.dim, 0);
+  const { schedule: widths, keyBits } = options;
+  const flat = widths
+    ? spectra.map((variance) => schedule(variance.length, widths))
+    : allocate(spectra, Math.floor(keyBits * dims));
+  let next = 0;
+  return bases.map((groups) => groups.map(() => flat[next++]));
+}
+
+/** The tokens between sinks and recent. */
+export function rangeOf(tokens: number, options: Pick<CodecOptions, "sinks" | "recent">): CodedRange {
+  const least = options.sinks + options.recent + 1;
+  if (!Number.isInteger(tokens) || tokens < least) {
+    throw new RangeError(
+      `tokens: expected at least ${least} (${options.sinks} sinks + ${options.recent} recent + 1 to code), got ${tokens}`,
+    );
+  }
+  return { tokens, first: options.sinks, count: tokens - options.sinks - options.recent };
+}
+
+function exactEnds(tensor: TensorData, source: CacheSource, options: CodecOptions): Uint8Array {
+  const tokenBytes = source.geometry.headDim * ELEMENT_BYTES[tensor.type];
+  return endsOfHeads(tensor.bytes, source.geometry.kvHeads, options.sinks * tokenBytes, options.recent * tokenBytes);
+}
+
+function loadQueries(runtime: Runtime, frame: Frame, layer: number, query: QueryData, source: CacheSource): LayerQueries {
+  const { kvHeads, headDim } = source.geometry;
+  const { queryHeads, count, firstToken } = query;
+  if (queryHeads % kvHeads !== 0) {
+    throw new RangeError(`layer ${layer} query: expected a multiple of ${kvHeads} query heads, got ${queryHeads}`);
+  }
+  const ptr = loadTensor(runtime, frame, `layer ${layer} query`, query, queryHeads * count * headDim);
+  return { ptr, queryHeads, count, firstToken };
+}

@@ -1,0 +1,136 @@
+/**
+ * Keys of one layer (codec.md section 1). Analysis finds a basis a head group; once bits are allocated over all
+ * layers, coding rotates the rows about their anchors, takes the centre off and codes the latents.
+ */
+import type { Frame } from "../runtime/heap.ts";
+import type { Runtime } from "../runtime/runtime.ts";
+import { attentionWeights } from "./attention-weights.ts";
+import { type Basis, findBasis, rankFor } from "./basis.ts";
+import type { CodedGroup } from "./coded.ts";
+import type { Geometry } from "./geometry.ts";
+import { decodeGroup, encodeGroup } from "./group-codec.ts";
+import { fromHalf, toHalf } from "./half.ts";
+import { type HeadGroup, headGroups } from "./groups.ts";
+import { type LayerQueries, metricRoots } from "./metric.ts";
+import type { CodecOptions } from "./options.ts";
+import { putRotary, type Rotary } from "./rotary.ts";
+import { putF32 } from "./tensors.ts";
+
+/** The tokens of a layer that are coded: [first, first + count) of `tokens`. */
+export interface CodedRange {
+  tokens: number;
+  first: number;
+  count: number;
+}
+
+export interface KeyBasis extends HeadGroup {
+  basis: Basis;
+  /** (dim) f16 bits. */
+  centre: Uint16Array;
+}
+
+const LARGEST_HALF = 65504;
+
+/** Bases of the head groups of one layer. keysPtr: (kvHeads, tokens, headDim) f32 after RoPE. */
+export function analyseKeys(
+  runtime: Runtime, geometry: Geometry, rotary: Rotary, options: CodecOptions, range: CodedRange,
+  keysPtr: number, queries?: LayerQueries,
+): KeyBasis[] {
+  const { kernels, heap } = runtime;
+  const { kvHeads, headDim } = geometry;
+  const plain = options.schedule !== null || !queries;
+  const useMetric = options.metric && !plain;
+  const weights =
+    options.attentionWeights && !plain
+      ? attentionWeights(runtime, geometry, keysPtr, range.tokens, queries).subarray(range.first, range.first + range.count)
+      : undefined;
+  return headGroups(geometry, options.grouping).map((group) =>
+    heap.scratch((frame) => {
+      const dim = group.headCount * headDim;
+      const rowsPtr = anchoredRows(runtime, frame, geometry, rotary, options.anchorSpan, range, keysPtr, group);
+      const weightsPtr = weights ? putF32(heap, frame, weights) : 0;
+      const meanPtr = frame.reserve(8 * dim);
+      kernels.mean(meanPtr, rowsPtr, weightsPtr, range.count, dim);
+      const centre = Uint16Array.from(heap.f64(meanPtr, dim), (x) => toHalf(Math.max(-LARGEST_HALF, Math.min(LARGEST_HALF, x))));
+      const metric = useMetric
+        ? metricRoots(runtime, queries, group, kvHeads, headDim, rotary, options.anchorSpan)
+        : undefined;
+      const centrePtr = putF32(heap, frame, Float32Array.from(centre, fromHalf));
+      const rank = options.schedule ? dim : rankFor(dim, options.keyBits);
+      const basis = findBasis(runtime, { rowsPtr, rowCount: range.count, dim, centrePtr, weightsPtr, metric, rank });
+      return { ...group, basis, centre };
+    }),
+  );
+}
+
+/** Codes of one layer on its bases; widths as allocated for each group. */
+export function encodeKeys(
+  runtime: Runtime, geometry: Geometry, rotary: Rotary, options: CodecOptions, range: CodedRange,
+  keysPtr: number, bases: KeyBasis[], widths: Uint8Array[],
+): CodedGroup[] {
+  const { heap } = runtime;
+  return bases.map(({ basis, centre, firstHead, headCount }, i) =>
+    heap.scratch((frame) => {
+      const rowsPtr = anchoredRows(runtime, frame, geometry, rotary, options.anchorSpan, range, keysPtr, { firstHead, headCount });
+      const centrePtr = putF32(heap, frame, Float32Array.from(centre, fromHalf));
+      const coded = encodeGroup(runtime, {
+        rowsPtr, rowCount: range.count, centrePtr, basis, widths: widths[i],
+        minMax: options.schedule !== null, basisBits: options.basisBits,
+      });
+      return { firstHead, headCount, ...coded, centre };
+    }),
+  );
+}
+
+/** Writes the coded tokens of a group into keysPtr: (kvHeads, tokens, headDim) f32 after RoPE. */
+export function decodeKeys(
+  runtime: Runtime, geometry: Geometry, rotary: Rotary, anchorSpan: number | null, range: CodedRange,
+  keysPtr: number, group: CodedGroup,
+): void {
+  const { kernels, heap } = runtime;
+  const { headDim } = geometry;
+  heap.scratch((frame) => {
+    const centrePtr = putF32(heap, frame, Float32Array.from(group.centre as Uint16Array, fromHalf));
+    const rowsPtr = decodeGroup(runtime, frame, group, group.headCount * headDim, range.count, centrePtr);
+    turnRows(runtime, frame, geometry, rotary, anchorSpan, range, rowsPtr, group.headCount, 1);
+    const to = keysPtr + 4 * (group.firstHead * range.tokens + range.first) * headDim;
+    kernels.scatterRows(to, rowsPtr, range.count, group.headCount, headDim, range.tokens * headDim, headDim);
+  });
+}
+
+/** Address of (count, headCount * headDim) f32: the group's coded tokens, rotated by their offset in the span only. */
+export function anchoredRows(
+  runtime: Runtime, frame: Frame, geometry: Geometry, rotary: Rotary, anchorSpan: number | null,
+  range: CodedRange, keysPtr: number, group: HeadGroup,
+): number {
+  const rowsPtr = gatherGroup(runtime, frame, geometry, range, keysPtr, group);
+  turnRows(runtime, frame, geometry, rotary, anchorSpan, range, rowsPtr, group.headCount, -1);
+  return rowsPtr;
+}
+
+/** Address of (count, headCount * headDim) f32: the coded tokens of the group's heads side by side. */
+export function gatherGroup(
+  runtime: Runtime, frame: Frame, geometry: Geometry, range: CodedRange, tensorPtr: number, group: HeadGroup,
+): number {
+  const { headDim } = geometry;
+  const rowsPtr = frame.reserve(4 * range.count * group.headCount * headDim);
+  const from = tensorPtr + 4 * (group.firstHead * range.tokens + range.first) * headDim;
+  runtime.kernels.gatherRows(rowsPtr, from, range.count, group.headCount, headDim, range.tokens * headDim, headDim);
+  return rowsPtr;
+}
+
+/** Rotates rows in place by `sign` times the anchor of each token. */
+function turnRows(
+  runtime: Runtime, frame: Frame, geometry: Geometry, rotary: Rotary, anchorSpan: number | null,
+  range: CodedRange, rowsPtr: number, headCount: number, sign: 1 | -1,
+): void {
+  if (anchorSpan === null) return;
+  const { kernels, heap } = runtime;
+  const turnsPtr = frame.reserve(4 * range.count);
+  const rotaryPtr = putRotary(heap, frame, rotary, geometry.headDim);
+  heap.i32(turnsPtr, range.count).forEach((_, i, turns) => {
+    const position = range.first + i;
+    turns[i] = sign * (position - (position % anchorSpan));
+  });
+  kernels.rotate(rowsPtr, rowsPtr, turnsPtr, rotaryPtr, range.count, headCount);
+}

@@ -1,0 +1,99 @@
+/**
+ * What queries make of key errors: a key error e costs (q·e)^2 in the score, on average e'Me with M = E[q q'] over the
+ * queries as anchored keys meet them, rotated back by the anchors (codec.md section 1.3). Block diagonal over kv heads.
+ */
+import type { Frame } from "../runtime/heap.ts";
+import type { Runtime } from "../runtime/runtime.ts";
+import type { HeadGroup } from "./groups.ts";
+import { eigenScratchBytes, momentScratchBytes } from "./layout.ts";
+import { putRotary, type Rotary } from "./rotary.ts";
+import type { QueryData } from "./source.ts";
+
+/** Eigenvalues of M below this part of their mean are raised to it. */
+const EIGENVALUE_FLOOR = 1e-3;
+const ANCHOR_STRIDE = 128;
+const MOST_ANCHORS = 64;
+
+/** M^½ and M^-½ of one kv head: (headDim, headDim) f64, symmetric. */
+export interface MetricRoot {
+  root: Float64Array;
+  inverse: Float64Array;
+}
+
+/** Queries of a layer in linear memory: (queryHeads, count, headDim) f32. */
+export interface LayerQueries extends Omit<QueryData, "bytes" | "type"> {
+  ptr: number;
+}
+
+/** A root a kv head of the group. */
+export function metricRoots(
+  runtime: Runtime, queries: LayerQueries, group: HeadGroup, kvHeads: number, headDim: number,
+  rotary: Rotary, anchorSpan: number | null,
+): MetricRoot[] {
+  const rowsPerHead = (queries.queryHeads / kvHeads) * queries.count;
+  return Array.from({ length: group.headCount }, (_, i) =>
+    runtime.heap.scratch((frame) => {
+      const rowsPtr = queries.ptr + 4 * (group.firstHead + i) * rowsPerHead * headDim;
+      const momentPtr = frame.reserve(8 * headDim * headDim);
+      const scratchPtr = frame.reserve(momentScratchBytes(headDim));
+      runtime.kernels.secondMoment(momentPtr, rowsPtr, 0, 0, scratchPtr, rowsPerHead, headDim);
+      if (anchorSpan !== null) {
+        averageOverAnchors(runtime, frame, momentPtr, anchorsUpTo(queries.firstToken, anchorSpan), rotary, headDim);
+      }
+      return squareRoot(runtime, frame, momentPtr, headDim);
+    }),
+  );
+}
+
+/** Anchors that the queries are rotated back by: an even sample of those before the first query. */
+function anchorsUpTo(firstToken: number, anchorSpan: number): Int32Array {
+  const stride = Math.max(anchorSpan, ANCHOR_STRIDE, Math.ceil(firstToken / MOST_ANCHORS));
+  return Int32Array.from({ length: Math.max(1, Math.ceil(firstToken / stride)) }, (_, i) => i * stride);
+}
+
+/** Replaces M by the mean of R(-a) M R(-a)' over the anchors: rows are rotated, then, transposed, rotated again. */
+function averageOverAnchors(
+  runtime: Runtime, frame: Frame, momentPtr: number, anchors: Int32Array, rotary: Rotary, headDim: number,
+): void {
+  const { kernels, heap } = runtime;
+  const rotaryPtr = putRotary(heap, frame, rotary, headDim);
+  const turnsPtr = frame.reserve(4 * headDim);
+  const rowsPtr = frame.reserve(4 * headDim * headDim);
+  const moment = heap.f64(momentPtr, headDim * headDim);
+  const original = moment.slice();
+  moment.fill(0);
+  for (const anchor of anchors) {
+    heap.i32(turnsPtr, headDim).fill(-anchor);
+    const rows = heap.f32(rowsPtr, headDim * headDim);
+    rows.set(original);
+    for (let side = 0; side < 2; side++) {
+      kernels.rotate(rowsPtr, rowsPtr, turnsPtr, rotaryPtr, headDim, 1);
+      transposeInPlace(rows, headDim);
+    }
+    for (let i = 0; i < moment.length; i++) moment[i] += rows[i] / anchors.length;
+  }
+}
+
+function transposeInPlace(matrix: Float32Array, n: number): void {
+  for (let i = 0; i < n; i++) {
+    for (let j = 0; j < i; j++) [matrix[i * n + j], matrix[j * n + i]] = [matrix[j * n + i], matrix[i * n + j]];
+  }
+}
+
+function squareRoot(runtime: Runtime, frame: Frame, momentPtr: number, n: number): MetricRoot {
+  const { kernels, heap } = runtime;
+  const [valuesPtr, scratchPtr] = [frame.reserve(8 * n), frame.reserve(eigenScratchBytes(n))];
+  const [vectorsPtr, transposedPtr, scaledPtr, outPtr] = [0, 0, 0, 0].map(() => frame.reserve(8 * n * n));
+  kernels.eigen(valuesPtr, vectorsPtr, momentPtr, scratchPtr, n);
+  kernels.transpose(transposedPtr, vectorsPtr, n, n);
+  const values = heap.f64(valuesPtr, n).slice();
+  const floor = Math.max((EIGENVALUE_FLOOR * values.reduce((a, b) => a + b, 0)) / n, Number.MIN_VALUE);
+  const power = (scaleOf: (value: number) => number): Float64Array => {
+    const vectors = heap.f64(vectorsPtr, n * n);
+    const scaled = heap.f64(scaledPtr, n * n);
+    for (let i = 0; i < n * n; i++) scaled[i] = vectors[i] * scaleOf(Math.max(values[Math.floor(i / n)], floor));
+    kernels.multiply(outPtr, transposedPtr, scaledPtr, n, n, n);
+    return heap.f64(outPtr, n * n).slice();
+  };
+  return { root: power(Math.sqrt), inverse: power((value) => 1 / Math.sqrt(value)) };
+}

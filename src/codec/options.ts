@@ -1,0 +1,72 @@
+/** What a caller chooses, with defaults, checked once. */
+import { expectInteger, expectNumber } from "../errors.ts";
+import type { Grouping } from "./groups.ts";
+import { WIDTHS } from "./layout.ts";
+
+export interface CodecOptions {
+  /** Mean bits of a key element, over all layers. */
+  keyBits: number;
+  /** Mean bits of a value element, a layer. */
+  valueBits: number;
+  /** Heads that share a basis. */
+  grouping: Grouping;
+  /** Keys are rotated by their offset inside a span only: 1 = before RoPE (the paper), null = after RoPE. */
+  anchorSpan: number | null;
+  /** The SVDq paper's mode for keys: bits of equal groups of channels, min-max codes, no metric. Replaces keyBits. */
+  schedule: number[] | null;
+  /** Tokens kept exact at the start and at the end. */
+  sinks: number;
+  recent: number;
+  /** Weigh key errors by the queries' second moment, where the source has queries. */
+  metric: boolean;
+  /** Weigh tokens by the attention that they receive (0.2 + 0.8 a), where the source has queries. */
+  attentionWeights: boolean;
+  /** Bits of a basis element; "auto" spends them where a channel's codes are fine enough to need them. */
+  basisBits: 8 | 6 | 5 | 4 | "auto";
+}
+
+export const DEFAULT_OPTIONS: CodecOptions = {
+  keyBits: 1.25,
+  valueBits: 2,
+  grouping: "layer",
+  anchorSpan: 1,
+  schedule: null,
+  sinks: 4,
+  recent: 64,
+  metric: true,
+  attentionWeights: true,
+  basisBits: "auto",
+};
+
+/** Fills defaults and checks every value. */
+export function checkOptions(given: Partial<CodecOptions>): CodecOptions {
+  const options = { ...DEFAULT_OPTIONS, ...given };
+  expectNumber("keyBits", options.keyBits, 0.01, 8);
+  expectNumber("valueBits", options.valueBits, 0.01, 8);
+  expectInteger("sinks", options.sinks, 0, 1 << 20);
+  expectInteger("recent", options.recent, 0, 1 << 20);
+  if (options.grouping !== "layer" && options.grouping !== "head") {
+    throw new RangeError(`grouping: expected "layer" or "head", got ${String(options.grouping)}`);
+  }
+  if (options.anchorSpan !== null) checkSpan(options.anchorSpan);
+  if (options.schedule !== null) checkSchedule(options.schedule);
+  if (![4, 5, 6, 8, "auto"].includes(options.basisBits)) {
+    throw new RangeError(`basisBits: expected 4, 5, 6, 8 or "auto", got ${String(options.basisBits)}`);
+  }
+  return options;
+}
+
+function checkSpan(span: number): void {
+  expectInteger("anchorSpan", span, 1, 1 << 24);
+  if ((span & (span - 1)) !== 0) throw new RangeError(`anchorSpan: expected a power of two or null, got ${span}`);
+}
+
+function checkSchedule(schedule: number[]): void {
+  if (schedule.length !== 8) throw new RangeError(`schedule: expected 8 widths, got ${schedule.length}`);
+  for (const width of schedule) {
+    if (!(WIDTHS as readonly number[]).includes(width)) {
+      throw new RangeError(`schedule: expected widths of ${WIDTHS.join(", ")}, got ${width}`);
+    }
+  }
+  if (!schedule.some((width) => width > 0)) throw new RangeError("schedule: expected at least one width above 0, got none");
+}

@@ -1,0 +1,67 @@
+/**
+ * Values of one layer (codec.md section 2): a norm and a direction a token, so that errors stay relative to each
+ * token's own size; a basis of the directions, not centred; the same allocation, books and planes as keys.
+ */
+import type { Runtime } from "../runtime/runtime.ts";
+import { allocate } from "./allocation.ts";
+import { findBasis, rankFor } from "./basis.ts";
+import type { CodedGroup } from "./coded.ts";
+import type { Geometry } from "./geometry.ts";
+import { decodeGroup, encodeGroup } from "./group-codec.ts";
+import { type HeadGroup, headGroups } from "./groups.ts";
+import { type CodedRange, gatherGroup } from "./key-codec.ts";
+import { codeNorms, normLevels } from "./norms.ts";
+import type { CodecOptions } from "./options.ts";
+import { putF32 } from "./tensors.ts";
+
+/** Codes of all head groups of a layer. valuesPtr: (kvHeads, tokens, headDim) f32. */
+export function encodeValues(
+  runtime: Runtime, geometry: Geometry, options: CodecOptions, range: CodedRange, valuesPtr: number,
+): CodedGroup[] {
+  return headGroups(geometry, options.grouping).map((group) =>
+    encodeValueGroup(runtime, geometry, options, range, valuesPtr, group),
+  );
+}
+
+function encodeValueGroup(
+  runtime: Runtime, geometry: Geometry, options: CodecOptions, range: CodedRange, valuesPtr: number, group: HeadGroup,
+): CodedGroup {
+  const { kernels, heap } = runtime;
+  return heap.scratch((frame) => {
+    const dim = group.headCount * geometry.headDim;
+    const rowsPtr = gatherGroup(runtime, frame, geometry, range, valuesPtr, group);
+    const factorsPtr = frame.reserve(4 * range.count);
+    kernels.rowNorms(factorsPtr, rowsPtr, range.count, dim);
+    const norms = codeNorms(heap.f32(factorsPtr, range.count).slice());
+    const levels = normLevels(norms);
+    heap.f32(factorsPtr, range.count).forEach((_, i, factors) => {
+      factors[i] = norms.codes[i] ? 1 / levels[norms.codes[i]] : 0;
+    });
+    kernels.scaleRows(rowsPtr, rowsPtr, factorsPtr, range.count, dim);
+    const rank = rankFor(dim, options.valueBits);
+    const basis = findBasis(runtime, { rowsPtr, rowCount: range.count, dim, centrePtr: 0, weightsPtr: 0, rank });
+    const [widths] = allocate([basis.variance], Math.floor(options.valueBits * dim));
+    const coded = encodeGroup(runtime, {
+      rowsPtr, rowCount: range.count, centrePtr: 0, basis, widths, minMax: false, basisBits: options.basisBits,
+    });
+    return { ...group, ...coded, norms };
+  });
+}
+
+/** Writes the coded tokens of a group into valuesPtr: (kvHeads, tokens, headDim) f32. */
+export function decodeValues(
+  runtime: Runtime, geometry: Geometry, range: CodedRange, valuesPtr: number, group: CodedGroup,
+): void {
+  const { kernels, heap } = runtime;
+  const { headDim } = geometry;
+  const norms = group.norms as NonNullable<CodedGroup["norms"]>;
+  heap.scratch((frame) => {
+    const dim = group.headCount * headDim;
+    const rowsPtr = decodeGroup(runtime, frame, group, dim, range.count, 0);
+    const levels = normLevels(norms);
+    const factorsPtr = putF32(heap, frame, Float32Array.from(norms.codes, (code) => levels[code]));
+    kernels.scaleRows(rowsPtr, rowsPtr, factorsPtr, range.count, dim);
+    const to = valuesPtr + 4 * (group.firstHead * range.tokens + range.first) * headDim;
+    kernels.scatterRows(to, rowsPtr, range.count, group.headCount, headDim, range.tokens * headDim, headDim);
+  });
+}

@@ -1,0 +1,69 @@
+/**
+ * The closed set of errors. A caller's mistake is a TypeError or a RangeError that names the argument, what was
+ * expected and what came; everything else is one of these, each with a stable `code`.
+ */
+export type ErrorCode =
+  | "CAPACITY"
+  | "CONVERGENCE"
+  | "FORMAT"
+  | "MISMATCH"
+  | "UNSUPPORTED"
+  | "DISPOSED";
+
+export abstract class SvdqError extends Error {
+  abstract readonly code: ErrorCode;
+  override get name(): string {
+    return this.constructor.name;
+  }
+}
+
+/** A memory limit was reached; nothing changed. */
+export class CapacityError extends SvdqError {
+  readonly code = "CAPACITY";
+}
+
+/** An iteration did not reach its tolerance; thrown only where the caller asked for strict results. */
+export class ConvergenceError extends SvdqError {
+  readonly code = "CONVERGENCE";
+}
+
+/** Bytes from outside are not what they claim: magic, version, checksum, truncation. Says the byte offset. */
+export class FormatError extends SvdqError {
+  readonly code = "FORMAT";
+  readonly offsetBytes: number;
+  constructor(message: string, offsetBytes = 0) {
+    super(`${message} (at byte ${offsetBytes})`);
+    this.offsetBytes = offsetBytes;
+  }
+}
+
+/** Two things that must belong together do not: model fingerprint, geometry, profile. */
+export class MismatchError extends SvdqError {
+  readonly code = "MISMATCH";
+}
+
+/** No SIMD, or a kind of tensor that this package does not handle. */
+export class UnsupportedError extends SvdqError {
+  readonly code = "UNSUPPORTED";
+}
+
+/** The object was disposed before this call. */
+export class DisposedError extends SvdqError {
+  readonly code = "DISPOSED";
+}
+
+/** Throws a RangeError unless `value` is an integer in `[low, high]`. */
+export function expectInteger(name: string, value: unknown, low: number, high: number): number {
+  if (typeof value !== "number" || !Number.isInteger(value) || value < low || value > high) {
+    throw new RangeError(`${name}: expected an integer from ${low} to ${high}, got ${String(value)}`);
+  }
+  return value;
+}
+
+/** Throws a RangeError unless `value` is a finite number in `[low, high]`. */
+export function expectNumber(name: string, value: unknown, low: number, high: number): number {
+  if (typeof value !== "number" || !(value >= low && value <= high)) {
+    throw new RangeError(`${name}: expected a number from ${low} to ${high}, got ${String(value)}`);
+  }
+  return value;
+}

@@ -1,0 +1,24 @@
+/** The public names. */
+export { decodeArchive, readArchive } from "./archive/reader.ts";
+export { encodeArchive, writeArchive } from "./archive/writer.ts";
+export { bitsOf, bytesOf, type KindBytes, totalBytes } from "./codec/bytes.ts";
+export type { ChannelBook, CodedBasis, CodedCache, CodedGroup, CodedLayer } from "./codec/coded.ts";
+export { compress, type WorkOptions } from "./codec/compress.ts";
+export type { Geometry } from "./codec/geometry.ts";
+export type { Grouping } from "./codec/groups.ts";
+export { type CodecOptions, DEFAULT_OPTIONS } from "./codec/options.ts";
+export { type RestoredLayer, restoreLayer } from "./codec/restore.ts";
+export { frequenciesOf, type Rotary, type RotaryLayout } from "./codec/rotary.ts";
+export type { CacheSource, ElementType, QueryData, TensorData } from "./codec/source.ts";
+export {
+  CapacityError,
+  ConvergenceError,
+  DisposedError,
+  type ErrorCode,
+  FormatError,
+  MismatchError,
+  SvdqError,
+  UnsupportedError,
+} from "./errors.ts";
+export type { Kernels } from "./runtime/kernels.ts";
+export { Runtime, type RuntimeOptions, simdSupported } from "./runtime/runtime.ts";

@@ -1,0 +1,170 @@
+/**
+ * The contract between host and kernels: every function that a kernels module exports, under the same name, in
+ * WebAssembly (assembly/) and as a plain TypeScript twin (src/reference/).
+ *
+ * Conventions: addresses are byte offsets in linear memory and end in `Ptr`; 0 stands for "not given" where a
+ * block says so. Order: out, in…, counts…, scalars. Matrices are row-major. Unless a block says otherwise an f32
+ * address is aligned to 4, an f64 address to 8, outputs do not overlap inputs, and nothing is read or written
+ * outside the shapes stated. A kernel never throws, allocates or keeps anything between calls.
+ */
+export interface Kernels {
+  // ------------------------------------------------------------------------------------------------ rows.ts
+  /** IEEE half bits (count) u16 -> f32 (count). Exact. */
+  widenF16(outPtr: number, bitsPtr: number, count: number): void;
+  /** bfloat16 bits (count) u16 -> f32 (count). Exact. */
+  widenBf16(outPtr: number, bitsPtr: number, count: number): void;
+  /** f32 (count) -> IEEE half bits (count) u16, nearest even; overflow gives infinity. */
+  narrowF16(outPtr: number, valuesPtr: number, count: number): void;
+  /** Number of values among f32 (count) that are NaN or infinite. */
+  countNonFinite(valuesPtr: number, count: number): number;
+  /**
+   * Copies heads side by side: out (rowCount, headCount * headDim) f32 from in, where element
+   * (head, row, d) lies at `head * headStride + row * rowStride + d` elements. headDim a multiple of 4.
+   */
+  gatherRows(
+    outPtr: number, inPtr: number, rowCount: number, headCount: number, headDim: number,
+    headStride: number, rowStride: number,
+  ): void;
+  /** The way back: rows (rowCount, headCount * headDim) to the strided tensor at out. */
+  scatterRows(
+    outPtr: number, inPtr: number, rowCount: number, headCount: number, headDim: number,
+    headStride: number, rowStride: number,
+  ): void;
+  /** norms (rowCount) f32: root mean square of each row of rows (rowCount, dim), f64 sums in order. */
+  rowNorms(normsPtr: number, rowsPtr: number, rowCount: number, dim: number): void;
+  /** out (rowCount, dim): each row times its factor (rowCount) f32. In place allowed. */
+  scaleRows(outPtr: number, rowsPtr: number, factorsPtr: number, rowCount: number, dim: number): void;
+
+  // ---------------------------------------------------------------------------------------------- rotary.ts
+  /**
+   * Rotary position embedding: rotates every head of row r by `turns[r]` positions, angle = turns * frequency.
+   * Negative turns undo. rows and out (rowCount, headCount, headDim) f32, in place allowed; turns (rowCount) i32.
+   * rotaryPtr: the descriptor of `layout.ts` (ROTARY): headDim, pairCount, interleaved, frequencies f64.
+   * Dimensions past 2 * pairCount pass through. Angles are reduced in f64; cos and sin are rounded to f32.
+   */
+  rotate(outPtr: number, rowsPtr: number, turnsPtr: number, rotaryPtr: number, rowCount: number, headCount: number): void;
+
+  // --------------------------------------------------------------------------------------------- moments.ts
+  /**
+   * mean (dim) f64 of rows (rowCount, dim) f32 under weights (rowCount) f32 >= 0, or equal weights if 0.
+   * f64 sums in row order. Returns the total weight (zero: the mean is left at zero).
+   */
+  mean(meanPtr: number, rowsPtr: number, weightsPtr: number, rowCount: number, dim: number): number;
+  /**
+   * moment (dim, dim) f64: sum of weight * (row - centre)(row - centre)' over rows, divided by the total weight.
+   * centre (dim) f32 or 0 for none. f64 sums over f32 partial sums of 32 rows.
+   * scratchPtr: MOMENT_CHUNK_ROWS * roundUp(dim, 8) f32, aligned to 16.
+   */
+  secondMoment(
+    momentPtr: number, rowsPtr: number, centrePtr: number, weightsPtr: number, scratchPtr: number,
+    rowCount: number, dim: number,
+  ): void;
+
+  // ---------------------------------------------------------------------------------------------- matrix.ts
+  /** out (rows, columns) f64 = a (rows, inner) f64 · b (inner, columns) f64; sums in order of inner. */
+  multiply(outPtr: number, aPtr: number, bPtr: number, rows: number, inner: number, columns: number): void;
+  /** out (columns, rows) f64 = transpose of in (rows, columns) f64. */
+  transpose(outPtr: number, inPtr: number, rows: number, columns: number): void;
+
+  // ----------------------------------------------------------------------------------------------- eigen.ts
+  /**
+   * Eigenvalues (n) f64, falling, and eigenvectors as rows of vectors (n, n) f64 of the symmetric matrix (n, n) f64
+   * (only its lower triangle is read). Cyclic one-sided Jacobi on a pivoted Cholesky factor (Veselić and Hari 1989).
+   * scratchPtr: n f64. Returns the number of sweeps, or -1 where JACOBI_MAX_SWEEPS were not enough (results are
+   * then the best so far), or -2 if the matrix has a value that is not finite (outputs undefined).
+   */
+  eigen(valuesPtr: number, vectorsPtr: number, matrixPtr: number, scratchPtr: number, n: number): number;
+  /**
+   * Singular values (dim) f64, falling, and right singular vectors as rows of vectors (dim, dim) f64 of
+   * rows (rowCount, dim) f64, which are destroyed: Householder QR, then cyclic one-sided Jacobi on R. The oracle for
+   * `eigen`: it never squares the condition number. scratchPtr: dim f64. Returns as `eigen`.
+   */
+  jacobiSvd(singularPtr: number, vectorsPtr: number, rowsPtr: number, scratchPtr: number, rowCount: number, dim: number): number;
+  /**
+   * The leading `rank` eigenpairs of the positive semidefinite matrix (n, n) f64, for large n: subspace iteration
+   * from random signs and a Rayleigh-Ritz step (Halko, Martinsson, Tropp 2011, algorithms 4.4 and 5.3).
+   * values (rank + oversample) f64 and vectors (rank + oversample, n) f64; the first `rank` are the result.
+   * scratchPtr: LEADING scratch of `layout.ts`. Returns as `eigen`.
+   */
+  leadingEigen(
+    valuesPtr: number, vectorsPtr: number, matrixPtr: number, scratchPtr: number,
+    n: number, rank: number, oversample: number, iterations: number,
+  ): number;
+
+  // --------------------------------------------------------------------------------------------- project.ts
+  /**
+   * latents (channelCount, latentStride) f32, channel-major: latents[c, t] = sum over d of
+   * (rows[t, d] - centre[d]) * analysis[d, c], f32 sums in order of d. rows (rowCount, dim) f32, centre (dim) f32 or
+   * 0, analysis (dim, channelCount) f32. latentStride >= rowCount elements; the rest of a channel is not written.
+   */
+  project(
+    latentsPtr: number, rowsPtr: number, centrePtr: number, analysisPtr: number,
+    rowCount: number, dim: number, channelCount: number, latentStride: number,
+  ): void;
+  /**
+   * rows (rowCount, dim) f32: rows[t, d] = centre[d] + sum over c of latents[c, t] * synthesis[c, d], f32 sums in
+   * order of c, starting from the centre (dim) f32, or 0. latents as in `project`; synthesis (channelCount, dim).
+   */
+  synthesize(
+    rowsPtr: number, latentsPtr: number, centrePtr: number, synthesisPtr: number,
+    rowCount: number, dim: number, channelCount: number, latentStride: number,
+  ): void;
+
+  // --------------------------------------------------------------------------------------------- softmax.ts
+  /**
+   * weights (count) f32 = exp(scale * (scores - greatest)) / sum of scores (count) f32; in place allowed. exp of the
+   * kernel's own, weights below e^-87 of the greatest are 0. Returns the sum before division (f64 sums in four lanes,
+   * then the tail).
+   */
+  softmax(weightsPtr: number, scoresPtr: number, count: number, scale: number): number;
+
+  // -------------------------------------------------------------------------------------------- quantize.ts
+  /**
+   * Fills a book (BOOK of `layout.ts`: levels, then thresholds) for 2^bits levels: level[i] = offset + scale * unit[i],
+   * threshold[i] = offset + scale * (unit[i] + unit[i + 1]) / 2, in f32. unit (2^bits) f32, rising; bits 1, 2, 4 or 8.
+   */
+  prepareBook(bookPtr: number, unitPtr: number, bits: number, scale: number, offset: number): void;
+  /**
+   * Sum of squared errors (f64 sums, in four lanes) of values (count) f32, every `strideElements`-th, coded with the
+   * book: code = number of thresholds below the value.
+   */
+  bookError(bookPtr: number, valuesPtr: number, count: number, strideElements: number, bits: number): number;
+  /** codes (count) u8 of values (count) f32: the number of thresholds below the value. */
+  encode(codesPtr: number, bookPtr: number, valuesPtr: number, count: number, bits: number): void;
+  /** values (count) f32 = level of each code (count) u8. Codes must be below 2^bits. */
+  decode(valuesPtr: number, bookPtr: number, codesPtr: number, count: number, bits: number): void;
+  /** extremes (2) f32: least and greatest of values (count) f32; count > 0. Returns the f64 sum of squares in four lanes. */
+  channelStatistics(extremesPtr: number, valuesPtr: number, count: number): number;
+
+  // ---------------------------------------------------------------------------------------------- planes.ts
+  /**
+   * Codes to planes. codes (channels, codeStride) u8, channel-major, channels sorted by width: count8 of 8 bits, then
+   * count4, count2, count1. blocks (blockCount, planeCount, 16) u8: see PLANES in `layout.ts`. Reads
+   * blockCount * 32 codes of each channel; codeStride a multiple of 32, codesPtr and blocksPtr aligned to 16.
+   */
+  packPlanes(
+    blocksPtr: number, codesPtr: number, count8: number, count4: number, count2: number, count1: number,
+    blockCount: number, codeStride: number,
+  ): void;
+  /** The way back: writes blockCount * 32 codes of each channel. */
+  unpackPlanes(
+    codesPtr: number, blocksPtr: number, count8: number, count4: number, count2: number, count1: number,
+    blockCount: number, codeStride: number,
+  ): void;
+}
+
+/** Every kernel by name: the ABI handshake checks that a module exports each of them. */
+export const KERNEL_NAMES = [
+  "widenF16", "widenBf16", "narrowF16", "countNonFinite", "gatherRows", "scatterRows", "rowNorms", "scaleRows",
+  "rotate",
+  "mean", "secondMoment",
+  "multiply", "transpose",
+  "eigen", "jacobiSvd", "leadingEigen",
+  "project", "synthesize",
+  "softmax",
+  "prepareBook", "bookError", "encode", "decode", "channelStatistics",
+  "packPlanes", "unpackPlanes",
+] as const satisfies readonly (keyof Kernels)[];
+
+/** Changes whenever a signature or a layout that kernels know changes. */
+export const ABI_VERSION = 1;

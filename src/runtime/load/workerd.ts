@@ -1,0 +1,10 @@
+/** Entry for Cloudflare Workers, which cannot compile from bytes: the bundler gives a ready module. */
+import module from "./kernels.wasm";
+import { instantiate, type Runtime, type RuntimeOptions } from "../runtime.ts";
+
+export * from "../../index.ts";
+
+/** Gives a runtime over a memory of its own. */
+export async function createRuntime(options: RuntimeOptions = {}): Promise<Runtime> {
+  return instantiate(options.module ?? module, options);
+}

@@ -1,0 +1,214 @@
+import { EigenvalueDecomposition, Matrix } from "ml-matrix";
+import { beforeAll, describe, expect, it } from "vitest";
+import { eigenScratchBytes, leadingScratchBytes } from "../../src/codec/layout.ts";
+import type { Runtime } from "../../src/runtime/runtime.ts";
+import { type Arena, noise, withArena } from "../support/arena.ts";
+import { sameBits } from "../support/exact.ts";
+import { PLATFORMS, SIZES } from "../support/platforms.ts";
+
+/** Orthogonality and residual of f32 sweeps, and of f64 sweeps: a few roundings of a sum over the dimension. */
+const F32_TOLERANCE = 5e-6;
+const F64_TOLERANCE = 1e-11;
+
+interface Pairs {
+  status: number;
+  values: Float64Array;
+  vectors: Float64Array;
+}
+
+function eigen(runtime: Runtime, arena: Arena, matrix: Float64Array, n: number): Pairs {
+  const matrixPtr = arena.put(matrix);
+  const [valuesPtr, vectorsPtr, scratchPtr] = [arena.out(8 * n), arena.out(8 * n * n), arena.out(eigenScratchBytes(n))];
+  const status = runtime.kernels.eigen(valuesPtr, vectorsPtr, matrixPtr, scratchPtr, n);
+  expect(arena.f64(matrixPtr, n * n), "the matrix is only read").toEqual(matrix);
+  return { status, values: arena.f64(valuesPtr, n), vectors: arena.f64(vectorsPtr, n * n) };
+}
+
+function svd(runtime: Runtime, arena: Arena, rows: Float64Array, rowCount: number, dim: number): Pairs {
+  const rowsPtr = arena.put(rows);
+  const [valuesPtr, vectorsPtr, scratchPtr] = [arena.out(8 * dim), arena.out(8 * dim * dim), arena.out(8 * dim)];
+  const status = runtime.kernels.jacobiSvd(valuesPtr, vectorsPtr, rowsPtr, scratchPtr, rowCount, dim);
+  return { status, values: arena.f64(valuesPtr, dim), vectors: arena.f64(vectorsPtr, dim * dim) };
+}
+
+/** Rows with a spectrum that falls by `fall` a channel, mixed by noise. */
+function fallingRows(rowCount: number, dim: number, fall: number, seed = 1): Float64Array {
+  const [latents, mix] = [noise(rowCount * dim, seed), noise(dim * dim, seed + 1)];
+  const rows = new Float64Array(rowCount * dim);
+  for (let t = 0; t < rowCount; t++) {
+    for (let c = 0; c < dim; c++) {
+      for (let d = 0; d < dim; d++) rows[t * dim + d] += latents[t * dim + c] * fall ** c * mix[c * dim + d];
+    }
+  }
+  return rows;
+}
+
+function gram(rows: Float64Array, rowCount: number, dim: number): Float64Array {
+  const out = new Float64Array(dim * dim);
+  for (let t = 0; t < rowCount; t++) {
+    for (let i = 0; i < dim; i++) for (let j = 0; j < dim; j++) out[i * dim + j] += rows[t * dim + i] * rows[t * dim + j];
+  }
+  return out;
+}
+
+const dotRows = (v: Float64Array, i: number, j: number, n: number): number => {
+  let sum = 0;
+  for (let k = 0; k < n; k++) sum += v[i * n + k] * v[j * n + k];
+  return sum;
+};
+
+function expectOrthonormal(vectors: Float64Array, count: number, dim: number, tolerance: number): void {
+  for (let i = 0; i < count; i++) {
+    for (let j = 0; j <= i; j++) expect(Math.abs(dotRows(vectors, i, j, dim) - (i === j ? 1 : 0))).toBeLessThan(tolerance);
+  }
+}
+
+function expectEigenpairs(matrix: Float64Array, n: number, { status, values, vectors }: Pairs, tolerance: number): void {
+  expect(status).toBeGreaterThan(0);
+  const norm = Math.max(1e-300, ...values.map(Math.abs));
+  expectOrthonormal(vectors, n, n, tolerance);
+  for (let k = 0; k < n; k++) {
+    if (k) expect(values[k]).toBeLessThanOrEqual(values[k - 1]);
+    for (let i = 0; i < n; i++) {
+      let product = 0;
+      for (let j = 0; j < n; j++) product += matrix[i * n + j] * vectors[k * n + j];
+      expect(Math.abs(product - values[k] * vectors[k * n + i])).toBeLessThan(tolerance * norm);
+    }
+  }
+}
+
+describe.each(PLATFORMS)("eigen on $name", ({ create }) => {
+  let runtime: Runtime;
+  beforeAll(async () => {
+    runtime = await create();
+  });
+  const solve = (matrix: Float64Array, n: number): Pairs => withArena(runtime, (arena) => eigen(runtime, arena, matrix, n));
+
+  it.each(SIZES.filter((n) => n > 0 && n <= 65))("second moments of dimension %i", (n) => {
+    const matrix = gram(fallingRows(2 * n, n, 0.9), 2 * n, n);
+    const result = solve(matrix, n);
+    expectEigenpairs(matrix, n, result, F32_TOLERANCE);
+    let trace = 0;
+    for (let i = 0; i < n; i++) trace += matrix[i * (n + 1)];
+    const energy = result.values.reduce((a, b) => a + b, 0);
+    expect(Math.abs(energy / trace - 1), "sum of variances = energy").toBeLessThan(1e-5);
+  });
+
+  it("agrees with ml-matrix, indefinite matrices included", () => {
+    const n = 24;
+    const half = noise(n * n, 5);
+    const matrix = Float64Array.from({ length: n * n }, (_, i) => half[i] + half[(i % n) * n + Math.floor(i / n)]);
+    const result = solve(matrix, n);
+    expectEigenpairs(matrix, n, result, F32_TOLERANCE);
+    const rows = Array.from({ length: n }, (_, i) => Array.from(matrix.subarray(i * n, (i + 1) * n)));
+    const peer = new EigenvalueDecomposition(new Matrix(rows), { assumeSymmetric: true }).realEigenvalues.sort((a, b) => b - a);
+    peer.forEach((x, i) => {
+      expect(Math.abs(result.values[i] - x)).toBeLessThan(1e-5 * peer[0]);
+    });
+  });
+
+  it.each<[string, Float64Array]>([
+    ["zeros", new Float64Array(49)],
+    ["the identity (equal values)", Float64Array.from({ length: 49 }, (_, i) => (i % 8 === 0 ? 1 : 0))],
+    ["rank 1", Float64Array.from({ length: 49 }, (_, i) => (1 + (i % 7)) * (1 + Math.floor(i / 7)))],
+    ["one huge outlier", Float64Array.from({ length: 49 }, (_, i) => (i === 0 ? 1e60 : i % 8 === 0 ? 1 : 0))],
+    ["tiny values", Float64Array.from({ length: 49 }, (_, i) => (i % 8 === 0 ? 1e-60 * (1 + i) : 0))],
+    ["negative definite", Float64Array.from({ length: 49 }, (_, i) => (i % 8 === 0 ? -1 - i : 0))],
+  ])("takes %s", (_, matrix) => expectEigenpairs(matrix, 7, solve(matrix, 7), F32_TOLERANCE));
+
+  it("more channels than tokens: the rest of the basis is orthonormal, its values are 0", () => {
+    const matrix = gram(fallingRows(5, 16, 1), 5, 16);
+    const result = solve(matrix, 16);
+    expectEigenpairs(matrix, 16, result, F32_TOLERANCE);
+    expect(Math.abs(result.values[5])).toBeLessThan(1e-9 * result.values[0]);
+  });
+
+  it.each([Number.NaN, Infinity, -Infinity])("reports a matrix that holds %d", (bad) => {
+    const matrix = new Float64Array(9).fill(1);
+    matrix[3] = bad;
+    expect(solve(matrix, 3).status).toBe(-2);
+  });
+});
+
+describe.each(PLATFORMS)("jacobiSvd on $name", ({ create }) => {
+  let runtime: Runtime;
+  beforeAll(async () => {
+    runtime = await create();
+  });
+
+  it.each([[1, 1], [3, 5], [5, 3], [40, 17], [65, 64], [7, 31]])("of %i x %i rows: squares are the eigenvalues of the Gram", (rowCount, dim) => {
+    const rows = fallingRows(rowCount, dim, 0.8);
+    const result = withArena(runtime, (arena) => svd(runtime, arena, rows, rowCount, dim));
+    const squares = result.values.map((x) => x * x);
+    expectEigenpairs(gram(rows, rowCount, dim), dim, { ...result, values: squares }, F64_TOLERANCE);
+  });
+
+  it("is the oracle for eigen: values to 1e-5, even at a condition of 1e10", () => {
+    const rows = fallingRows(100, 24, 0.4);
+    const exact = withArena(runtime, (arena) => svd(runtime, arena, rows, 100, 24));
+    const found = withArena(runtime, (arena) => eigen(runtime, arena, gram(rows, 100, 24), 24));
+    exact.values.forEach((s, i) => {
+      const floor = 1e-10 * exact.values[0] ** 2;
+      expect(Math.abs(found.values[i] - s * s)).toBeLessThan(1e-5 * s * s + floor);
+    });
+  });
+
+  it("zeros and NaN", () => {
+    const zeros = withArena(runtime, (arena) => svd(runtime, arena, new Float64Array(12), 3, 4));
+    expect(Array.from(zeros.values)).toEqual([0, 0, 0, 0]);
+    expectOrthonormal(zeros.vectors, 4, 4, F64_TOLERANCE);
+    const bad = withArena(runtime, (arena) => svd(runtime, arena, new Float64Array(12).fill(Number.NaN), 3, 4));
+    expect(bad.status).toBe(-2);
+  });
+});
+
+function leading(runtime: Runtime, arena: Arena, matrix: Float64Array, n: number, rank: number, oversample: number): Pairs {
+  const k = rank + oversample;
+  const [valuesPtr, vectorsPtr] = [arena.out(8 * k), arena.out(8 * k * n)];
+  const scratchPtr = arena.out(leadingScratchBytes(n, rank, oversample));
+  const status = runtime.kernels.leadingEigen(valuesPtr, vectorsPtr, arena.put(matrix), scratchPtr, n, rank, oversample, 2);
+  return { status, values: arena.f64(valuesPtr, rank), vectors: arena.f64(vectorsPtr, rank * n) };
+}
+
+describe.each(PLATFORMS)("leadingEigen on $name", ({ create }) => {
+  let runtime: Runtime;
+  beforeAll(async () => {
+    runtime = await create();
+  });
+
+  it("captures the energy of the leading channels within 0.1 %", () => {
+    const n = 64;
+    const matrix = gram(fallingRows(200, n, 0.93), 200, n);
+    const all = withArena(runtime, (arena) => eigen(runtime, arena, matrix, n));
+    const { values, vectors } = withArena(runtime, (arena) => leading(runtime, arena, matrix, n, 20, 8));
+    expectOrthonormal(vectors, 20, n, F32_TOLERANCE);
+    const energy = (x: Float64Array) => x.subarray(0, 20).reduce((a, b) => a + b, 0);
+    expect(energy(values) / energy(all.values)).toBeGreaterThan(0.999);
+  });
+
+  it("gives zero values past the rank of the matrix", () => {
+    const { values, status } = withArena(runtime, (arena) => leading(runtime, arena, gram(fallingRows(3, 32, 1), 3, 32), 32, 8, 4));
+    expect(status).toBeGreaterThan(0);
+    expect(values[2]).toBeGreaterThan(0);
+    for (const value of values.subarray(3)) expect(Math.abs(value)).toBeLessThan(1e-9 * values[0]);
+  });
+});
+
+describe("eigen kernels everywhere", () => {
+  it("give the same bits as their twins", async () => {
+    const same = await sameBits();
+    for (const n of [1, 2, 3, 8, 17, 33, 64]) {
+      const rows = fallingRows(n + 3, n, 0.9, n);
+      same((runtime, arena) => {
+        const a = eigen(runtime, arena, gram(rows, n + 3, n), n);
+        const b = svd(runtime, arena, rows, n + 3, n);
+        return [a.values, a.vectors, [a.status], b.values, b.vectors, [b.status]];
+      });
+    }
+    const matrix = gram(fallingRows(60, 32, 0.9), 60, 32);
+    same((runtime, arena) => {
+      const { values, vectors } = leading(runtime, arena, matrix, 32, 8, 4);
+      return [values, vectors];
+    });
+  });
+});

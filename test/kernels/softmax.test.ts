@@ -1,0 +1,50 @@
+import { beforeAll, describe, expect, it } from "vitest";
+import type { Runtime } from "../../src/runtime/runtime.ts";
+import { noise, withArena } from "../support/arena.ts";
+import { sameBits } from "../support/exact.ts";
+import { PLATFORMS, SIZES } from "../support/platforms.ts";
+
+function softmax(runtime: Runtime, scores: Float32Array, scale: number): { weights: Float32Array; sum: number } {
+  return withArena(runtime, (arena) => {
+    const [scoresPtr, outPtr] = [arena.put(scores), arena.out(scores.byteLength)];
+    const sum = runtime.kernels.softmax(outPtr, scoresPtr, scores.length, scale);
+    return { weights: arena.f32(outPtr, scores.length), sum };
+  });
+}
+
+describe.each(PLATFORMS)("softmax on $name", ({ create }) => {
+  let runtime: Runtime;
+  beforeAll(async () => {
+    runtime = await create();
+  });
+
+  it.each(SIZES)("of %i scores is within 1e-6 of the definition and sums to 1", (count) => {
+    const scores = noise(count, count + 3).map((x) => 40 * x);
+    const { weights } = softmax(runtime, scores, 0.5);
+    const exact = Array.from(scores, (x) => Math.exp(0.5 * (x - Math.max(...scores))));
+    const total = exact.reduce((a, b) => a + b, 0);
+    exact.forEach((x, i) => {
+      expect(Math.abs(weights[i] - x / total)).toBeLessThan(1e-6 * (x / total) + 1e-12);
+    });
+    if (count) expect(weights.reduce((a, b) => a + b, 0)).toBeCloseTo(1, 5);
+  });
+
+  it("far scores weigh zero; equal scores weigh the same; huge scores do not overflow", () => {
+    expect(Array.from(softmax(runtime, Float32Array.of(0, -88, -1e30), 1).weights)).toEqual([1, 0, 0]);
+    expect(Array.from(softmax(runtime, new Float32Array(8).fill(3e38), 1).weights)).toEqual(Array(8).fill(0.125));
+    expect(softmax(runtime, Float32Array.of(5, 5, 5, 5, 5), 2).sum).toBe(5);
+  });
+});
+
+describe("softmax everywhere", () => {
+  it("gives the same bits as its twin", async () => {
+    const same = await sameBits();
+    for (const count of SIZES) {
+      same((runtime, arena) => {
+        const scoresPtr = arena.put(noise(count, count + 1).map((x) => 100 * x));
+        const sum = runtime.kernels.softmax(scoresPtr, scoresPtr, count, 0.125);
+        return [arena.f32(scoresPtr, count), [sum]];
+      });
+    }
+  });
+});
