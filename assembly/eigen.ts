@@ -61,7 +61,7 @@ function widenRows(ptr: usize, count: i32): void {
   for (let i = count - 1; i >= 0; i--) store<f64>(ptr + ((<usize>i) << 3), <f64>load<f32>(ptr + ((<usize>i) << 2)));
 }
 
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 function symmetric(matrixPtr: usize, n: i32, i: i32, j: i32): f64 {
   const at = i >= j ? (<usize>i) * <usize>n + <usize>j : (<usize>j) * <usize>n + <usize>i;

@@ -2,7 +2,7 @@
 // (eigenvectors of second moments) and f64 (the oracle) from one source.
 // Demmel and Veselic 1992 (accuracy), de Rijk 1989 (larger row first).
 
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 const JACOBI_MAX_SWEEPS: i32 = 60;
 // Cosines left alone in the first sweeps: a tenth, then a quarter of that a sweep.
@@ -11,27 +11,27 @@ const THRESHOLD_FALL: f64 = 0.25;
 const SMALL_SWEEPS: i32 = 4;
 
 /** Rows count as orthogonal when |cosine| is below this: a few roundings of a long sum. */
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 function tolerance<T>(): f64 {
   return sizeof<T>() == 4 ? 1e-6 : 1e-13;
 }
 
 /** A sweep whose cosines all lay below this left only their squares behind, so it is the last. */
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 function almost<T>(): f64 {
   return sizeof<T>() == 4 ? 1e-4 : 1e-8;
 }
 
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 function multiplyAdd<T>(acc: v128, a: v128, b: v128): v128 {
   return v128.add<T>(acc, v128.mul<T>(a, b));
 }
 
 /** Lanes in order, one after the other. */
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 function sumLanes<T>(x: v128): T {
   if (sizeof<T>() == 8) return <T>(f64x2.extract_lane(x, 0) + f64x2.extract_lane(x, 1));

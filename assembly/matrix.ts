@@ -60,15 +60,17 @@ function multiplyTile(outPtr: usize, aPtr: usize, bPtr: usize, i: i32, j: i32, i
 function multiplyElement(outPtr: usize, aPtr: usize, bPtr: usize, i: i32, j: i32, inner: i32, columns: i32): void {
   let sum: f64 = 0;
   for (let k = 0; k < inner; k++) {
-    sum += load<f64>(aPtr + (((<usize>i) * <usize>inner + <usize>k) << 3)) * load<f64>(bPtr + (((<usize>k) * <usize>columns + <usize>j) << 3));
+    sum +=
+      load<f64>(aPtr + ((<usize>i * <usize>inner + <usize>k) << 3)) *
+      load<f64>(bPtr + ((<usize>k * <usize>columns + <usize>j) << 3));
   }
-  store<f64>(outPtr + (((<usize>i) * <usize>columns + <usize>j) << 3), sum);
+  store<f64>(outPtr + ((<usize>i * <usize>columns + <usize>j) << 3), sum);
 }
 
 export function transpose(outPtr: usize, inPtr: usize, rows: i32, columns: i32): void {
   for (let i = 0; i < rows; i++) {
     for (let j = 0; j < columns; j++, inPtr += 8) {
-      store<f64>(outPtr + (((<usize>j) * <usize>rows + <usize>i) << 3), load<f64>(inPtr));
+      store<f64>(outPtr + ((<usize>j * <usize>rows + <usize>i) << 3), load<f64>(inPtr));
     }
   }
 }

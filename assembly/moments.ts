@@ -109,7 +109,7 @@ function addTile(momentPtr: usize, chunkPtr: usize, i: i32, j: i32, rows: i32, d
   addRow(momentPtr, i + 3, j, dim, low3, high3);
 }
 
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 function addRow(momentPtr: usize, i: i32, j: i32, dim: i32, low: v128, high: v128): void {
   if (i >= dim) return;

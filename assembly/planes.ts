@@ -64,20 +64,20 @@ export function unpackPlanes(
   }
 }
 
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 function join(lowU8x16: v128, highU8x16: v128): v128 {
   return v128.or(lowU8x16, i8x16.shl(highU8x16, 4));
 }
 
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 function lowNibbles(x: v128): v128 {
   return v128.and(x, i8x16.splat(15));
 }
 
 /** Bits `shift` and up of both nibbles of a plane, masked, as 32 codes. */
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 function store2(ptr: usize, plane: v128, shift: i32, mask: i32): void {
   const maskU8x16 = i8x16.splat(<i8>mask);

@@ -62,7 +62,7 @@ function projectTile(
 }
 
 /** Four vectors of four channels, a vector a token, to four channels of four tokens. */
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 function storeTransposed(outPtr: usize, strideBytes: usize, a: v128, b: v128, c: v128, d: v128): void {
   const ab02 = v128.shuffle<f32>(a, b, 0, 4, 2, 6);

@@ -1,6 +1,6 @@
 // Latents to codes and back through a book of levels and thresholds (BOOK in src/codec/layout.ts).
 
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 const THRESHOLDS: usize = 1024;
 
@@ -17,7 +17,7 @@ export function prepareBook(bookPtr: usize, unitPtr: usize, bits: i32, scale: f3
 }
 
 /** Number of thresholds below x, in 8 branch-free steps for 8 bits and a count otherwise. */
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 function codeOf(bookPtr: usize, x: f32, bits: i32): i32 {
   let code = 0;
@@ -34,7 +34,7 @@ function codeOf(bookPtr: usize, x: f32, bits: i32): i32 {
 }
 
 // Thresholds below each of four values, for up to 4 bits: every comparison that holds takes one (minus -1) more.
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 function codesI32x4(bookPtr: usize, x: v128, thresholds: i32): v128 {
   let codes = i32x4.splat(0);
@@ -89,14 +89,14 @@ export function bookError(bookPtr: usize, valuesPtr: usize, count: i32, strideEl
 }
 
 /** All ones in the first `count` f32 lanes. */
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 function firstLanes(count: i32): v128 {
   return i32x4.lt_s(i32x4(0, 1, 2, 3), i32x4.splat(count));
 }
 
 /** Level of each of four values: starts at the lowest and moves up past every threshold below. */
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 function levelsF32x4(bookPtr: usize, x: v128, thresholds: i32): v128 {
   let levels = v128.load_splat<f32>(bookPtr);
@@ -108,7 +108,7 @@ function levelsF32x4(bookPtr: usize, x: v128, thresholds: i32): v128 {
   return levels;
 }
 
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 function searchedLevelsF32x4(bookPtr: usize, x: v128): v128 {
   return f32x4(
@@ -119,7 +119,7 @@ function searchedLevelsF32x4(bookPtr: usize, x: v128): v128 {
   );
 }
 
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 function levelOf(bookPtr: usize, x: f32): f32 {
   return load<f32>(bookPtr + ((<usize>codeOf(bookPtr, x, 8)) << 2));

@@ -45,7 +45,7 @@ export function rotate(outPtr: usize, rowsPtr: usize, turnsPtr: usize, rotaryPtr
   }
 }
 
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 function turnHalfSplit(ptr: usize, gapBytes: usize, cosF32x4: v128, sinF32x4: v128): void {
   const a = v128.load(ptr);
@@ -54,7 +54,7 @@ function turnHalfSplit(ptr: usize, gapBytes: usize, cosF32x4: v128, sinF32x4: v1
   v128.store(ptr + gapBytes, f32x4.add(f32x4.mul(b, cosF32x4), f32x4.mul(a, sinF32x4)));
 }
 
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 function turnInterleaved(ptr: usize, cosF32x4: v128, sinF32x4: v128): void {
   const low = v128.load(ptr);
@@ -67,7 +67,7 @@ function turnInterleaved(ptr: usize, cosF32x4: v128, sinF32x4: v128): void {
   v128.store(ptr, v128.shuffle<f32>(turnedA, turnedB, 2, 6, 3, 7), 16);
 }
 
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 function turnPair(ptr: usize, gapBytes: usize, cos: f32, sin: f32): void {
   const a = load<f32>(ptr);
@@ -92,14 +92,14 @@ function cosSin(angle: f64): v128 {
   return f32x4.replace_lane(f32x4.replace_lane(f32x4.splat(0), 0, c), 1, s);
 }
 
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 function sinPolynomial(r: f64, z: f64): f64 {
   const tail = 8.33333333332248946124e-3 + z * (-1.98412698298579493134e-4 + z * (2.75573137070700676789e-6 + z * (-2.50507602534068634195e-8 + z * 1.58969099521155010221e-10)));
   return r + z * r * (-1.66666666666666324348e-1 + z * tail);
 }
 
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 function cosPolynomial(z: f64): f64 {
   const tail = 4.16666666666666019037e-2 + z * (-1.38888888888741095749e-3 + z * (2.48015872894767294178e-5 + z * (-2.75573143513906633035e-7 + z * (2.08757232129817482790e-9 + z * -1.13596475577881948265e-11))));

@@ -13,7 +13,7 @@ export function widenF16(outPtr: usize, bitsPtr: usize, count: i32): void {
 }
 
 // Exponent and fraction shifted into place are off by 2^112, also for subnormal halves, where the product is exact.
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 function widenHalfU16x4(halfI32x4: v128): v128 {
   const sign = i32x4.shl(v128.and(halfI32x4, i32x4.splat(0x8000)), 16);
@@ -40,7 +40,7 @@ export function narrowF16(outPtr: usize, valuesPtr: usize, count: i32): void {
 }
 
 // Nearest even. The three cases: overflow and NaN; subnormal half, rounded by adding 0.5; normal.
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 function narrowHalf(bits: u32): u32 {
   const sign = (bits >> 16) & 0x8000;
@@ -86,7 +86,7 @@ export function scatterRows(
   }
 }
 
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 function copyVectors(toPtr: usize, fromPtr: usize, bytes: usize): void {
   for (let at: usize = 0; at < bytes; at += 16) v128.store(toPtr + at, v128.load(fromPtr + at));

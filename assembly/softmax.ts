@@ -42,7 +42,7 @@ function greatestOf(scoresPtr: usize, count: i32): f32 {
   return greatest;
 }
 
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 function expF32x4(x: v128): v128 {
   const n = f32x4.nearest(f32x4.mul(x, f32x4.splat(1.44269504)));

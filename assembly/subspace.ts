@@ -8,11 +8,18 @@ import { addMultiple, dot, scale } from "./jacobi";
 import { multiply, transpose } from "./matrix";
 
 export function leadingEigen(
-  valuesPtr: usize, vectorsPtr: usize, matrixPtr: usize, scratchPtr: usize, n: i32, rank: i32, oversample: i32, iterations: i32,
+  valuesPtr: usize,
+  vectorsPtr: usize,
+  matrixPtr: usize,
+  scratchPtr: usize,
+  n: i32,
+  rank: i32,
+  oversample: i32,
+  iterations: i32,
 ): i32 {
   const k = rank + oversample;
-  const wideBytes = ((<usize>k) * <usize>n) << 3;
-  const smallBytes = ((<usize>k) * <usize>k) << 3;
+  const wideBytes = (<usize>k * <usize>n) << 3;
+  const smallBytes = (<usize>k * <usize>k) << 3;
   const productPtr = scratchPtr;
   const transposedPtr = productPtr + wideBytes;
   const ritzPtr = transposedPtr + wideBytes;

@@ -12,11 +12,20 @@ const [TOKENS, WIDE, RANK, OVERSAMPLE] = [4096, 1024, 384, 32];
 export default async function (runtime: Runtime, reference: Runtime): Promise<BenchRow[]> {
   const matrix = fallingMoment(runtime, 4 * N, N);
   const ours = eigen(runtime, matrix, N, 500);
-  const rows = [row("eigen", `eigen ${N} x ${N}`, ours.milliseconds, "TypeScript twin", eigen(reference, matrix, N, 0).milliseconds)];
+  const rows = [
+    row(
+      "eigen",
+      `eigen ${N} x ${N}`,
+      ours.milliseconds,
+      "TypeScript twin",
+      eigen(reference, matrix, N, 0).milliseconds,
+    ),
+  ];
   const numpy = numpyTime(
     `x = np.random.default_rng(0).standard_normal((${4 * N}, ${N})) * 0.97 ** np.arange(${N})\nm = x.T @ x\nprint(best(lambda: np.linalg.eigh(m), 40))`,
   );
-  if (numpy) rows.push(row("eigen", `eigen ${N} x ${N}`, ours.milliseconds, `${numpy.peer}, linalg.eigh`, numpy.milliseconds));
+  if (numpy)
+    rows.push(row("eigen", `eigen ${N} x ${N}`, ours.milliseconds, `${numpy.peer}, linalg.eigh`, numpy.milliseconds));
   const peerMatrix = Matrix.from1DArray(N, N, Array.from(matrix));
   const peer = measure(() => new EigenvalueDecomposition(peerMatrix, { assumeSymmetric: true }), 0);
   rows.push(row("eigen", `eigen ${N} x ${N}`, ours.milliseconds, "ml-matrix 6.15.1", peer));
@@ -55,7 +64,9 @@ function truncated(runtime: Runtime): BenchRow {
     const k = RANK + OVERSAMPLE;
     const [rowsPtr, momentScratch] = [frame.reserve(4 * TOKENS * WIDE), frame.reserve(momentScratchBytes(WIDE))];
     heap.f32(rowsPtr, TOKENS * WIDE).set(noise(TOKENS * WIDE).map((x, i) => x * 0.995 ** (i % WIDE)));
-    const [momentPtr, vectorsPtr, valuesPtr] = [8 * WIDE * WIDE, 8 * k * WIDE, 8 * k].map((bytes) => frame.reserve(bytes));
+    const [momentPtr, vectorsPtr, valuesPtr] = [8 * WIDE * WIDE, 8 * k * WIDE, 8 * k].map((bytes) =>
+      frame.reserve(bytes),
+    );
     const scratchPtr = frame.reserve(leadingScratchBytes(WIDE, RANK, OVERSAMPLE));
     const milliseconds = measure(() => {
       kernels.secondMoment(momentPtr, rowsPtr, 0, 0, momentScratch, TOKENS, WIDE);
@@ -63,7 +74,14 @@ function truncated(runtime: Runtime): BenchRow {
     }, 0);
     const captured = energy(heap.f64(valuesPtr, RANK)) / energy(all.values.subarray(0, RANK));
     const note = `second moment included; captures ${(100 * captured).toFixed(3)} % of the energy of the exact leading channels`;
-    return row("eigen", `leading ${RANK} of ${TOKENS} x ${WIDE}`, milliseconds, `eigen ${WIDE} x ${WIDE}`, all.milliseconds, note);
+    return row(
+      "eigen",
+      `leading ${RANK} of ${TOKENS} x ${WIDE}`,
+      milliseconds,
+      `eigen ${WIDE} x ${WIDE}`,
+      all.milliseconds,
+      note,
+    );
   });
 }
 

@@ -23,8 +23,23 @@ export function measure(work: () => void, minMilliseconds = 300): number {
   return best;
 }
 
-export function row(bench: string, name: string, milliseconds: number, peer: string, peerMilliseconds: number, note?: string): BenchRow {
-  return { bench, name, peer, milliseconds, peerMilliseconds, ratio: milliseconds / peerMilliseconds, ...(note ? { note } : {}) };
+export function row(
+  bench: string,
+  name: string,
+  milliseconds: number,
+  peer: string,
+  peerMilliseconds: number,
+  note?: string,
+): BenchRow {
+  return {
+    bench,
+    name,
+    peer,
+    milliseconds,
+    peerMilliseconds,
+    ratio: milliseconds / peerMilliseconds,
+    ...(note ? { note } : {}),
+  };
 }
 
 /** Best milliseconds of work that is a promise, over `runs` runs. */

@@ -11,7 +11,13 @@ export default async function (runtime: Runtime, reference: Runtime): Promise<Be
   const a = Matrix.from1DArray(N, N, Array.from(noise(N * N)));
   return [
     row("matrix", `multiply ${N} x ${N} x ${N}`, ours, "TypeScript twin", time(reference)),
-    row("matrix", `multiply ${N} x ${N} x ${N}`, ours, "ml-matrix 6.15.1", measure(() => a.mmul(a))),
+    row(
+      "matrix",
+      `multiply ${N} x ${N} x ${N}`,
+      ours,
+      "ml-matrix 6.15.1",
+      measure(() => a.mmul(a)),
+    ),
   ];
 }
 

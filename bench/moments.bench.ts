@@ -12,10 +12,21 @@ export default async function (runtime: Runtime, reference: Runtime): Promise<Be
   const rows: BenchRow[] = [];
   const ours = secondMoment(runtime, ROWS);
   for (const type of ["float64", "float32"]) {
-    const numpy = numpyTime(`x = np.random.default_rng(0).standard_normal((${ROWS}, ${DIM})).astype(np.${type})\nprint(best(lambda: x.T @ x))`);
-    if (numpy) rows.push(row("moments", `second moment ${ROWS} x ${DIM}`, ours, `${numpy.peer}, ${type}`, numpy.milliseconds));
+    const numpy = numpyTime(
+      `x = np.random.default_rng(0).standard_normal((${ROWS}, ${DIM})).astype(np.${type})\nprint(best(lambda: x.T @ x))`,
+    );
+    if (numpy)
+      rows.push(row("moments", `second moment ${ROWS} x ${DIM}`, ours, `${numpy.peer}, ${type}`, numpy.milliseconds));
   }
-  rows.push(row("moments", `second moment 512 x ${DIM}`, secondMoment(runtime, 512), "TypeScript twin", secondMoment(reference, 512)));
+  rows.push(
+    row(
+      "moments",
+      `second moment 512 x ${DIM}`,
+      secondMoment(runtime, 512),
+      "TypeScript twin",
+      secondMoment(reference, 512),
+    ),
+  );
   return rows;
 }
 

@@ -22,7 +22,9 @@ export default async function (runtime: Runtime, reference: Runtime): Promise<Be
 
 function times({ kernels, heap }: Runtime): { project: number; synthesize: number } {
   return heap.scratch((frame) => {
-    const [rowsPtr, basisPtr, latentsPtr] = [ROWS * DIM, DIM * CHANNELS, ROWS * CHANNELS].map((n) => frame.reserve(4 * n));
+    const [rowsPtr, basisPtr, latentsPtr] = [ROWS * DIM, DIM * CHANNELS, ROWS * CHANNELS].map((n) =>
+      frame.reserve(4 * n),
+    );
     heap.f32(rowsPtr, ROWS * DIM).set(noise(ROWS * DIM));
     heap.f32(basisPtr, DIM * CHANNELS).set(noise(DIM * CHANNELS));
     return {

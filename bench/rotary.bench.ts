@@ -8,7 +8,13 @@ const [ROWS, HEADS, HEAD_DIM] = [2048, 3, 64];
 
 export default async function (runtime: Runtime, reference: Runtime): Promise<BenchRow[]> {
   return (["half-split", "interleaved"] as const).map((layout) =>
-    row("rotary", `rotate ${ROWS} x ${HEADS} x ${HEAD_DIM}, ${layout}`, time(runtime, layout), "TypeScript twin", time(reference, layout)),
+    row(
+      "rotary",
+      `rotate ${ROWS} x ${HEADS} x ${HEAD_DIM}, ${layout}`,
+      time(runtime, layout),
+      "TypeScript twin",
+      time(reference, layout),
+    ),
   );
 }
 

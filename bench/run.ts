@@ -21,7 +21,9 @@ for (const file of chosen.sort()) {
   const runtime = await instantiate(new WebAssembly.Module(wasm));
   const memory = createMemory();
   const reference = new Runtime(createReferenceKernels(memory), new Heap(memory, 1024));
-  const bench = (await import(`./${file}`)) as { default: (runtime: Runtime, reference: Runtime) => Promise<BenchRow[]> };
+  const bench = (await import(`./${file}`)) as {
+    default: (runtime: Runtime, reference: Runtime) => Promise<BenchRow[]>;
+  };
   console.error(`bench/${file}`);
   rows.push(...(await bench.default(runtime, reference)));
 }

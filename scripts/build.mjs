@@ -20,7 +20,14 @@ if (process.argv.includes("--if-needed") && existsSync(STAMP)) {
 const node = (...args) => execFileSync(process.execPath, args, { stdio: "inherit" });
 node("scripts/build-wasm.mjs");
 
-const shared = { bundle: true, format: "esm", target: "es2022", sourcemap: true, legalComments: "none", logLevel: "warning" };
+const shared = {
+  bundle: true,
+  format: "esm",
+  target: "es2022",
+  sourcemap: true,
+  legalComments: "none",
+  logLevel: "warning",
+};
 await build({
   ...shared,
   platform: "neutral",

@@ -2,13 +2,7 @@
  * The closed set of errors. A caller's mistake is a TypeError or a RangeError that names the argument, what was
  * expected and what came; everything else is one of these, each with a stable `code`.
  */
-export type ErrorCode =
-  | "CAPACITY"
-  | "CONVERGENCE"
-  | "FORMAT"
-  | "MISMATCH"
-  | "UNSUPPORTED"
-  | "DISPOSED";
+export type ErrorCode = "CAPACITY" | "CONVERGENCE" | "FORMAT" | "MISMATCH" | "UNSUPPORTED" | "DISPOSED";
 
 export abstract class SvdqError extends Error {
   abstract readonly code: ErrorCode;

@@ -102,7 +102,7 @@ export function checkWidths(widths: ArrayLike<number>, dim: number, fail: Fail):
 export function checkBasisWidths(widths: Uint8Array, channels: number, fail: Fail): void {
   if (widths.length !== channels) fail("basis.widths", `${channels} widths`, widths.length);
   widths.forEach((width, i) => {
-    if (!isIntegerIn(width, 2, 8)) fail(`basis.widths[${i}]`, "an integer from 2 to 8", width);
+    if (!isIntegerIn(width, 2, 12)) fail(`basis.widths[${i}]`, "an integer from 2 to 12", width);
   });
 }
 

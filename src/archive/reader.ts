@@ -182,7 +182,7 @@ function readBasis(section: ByteReader, channels: number, dim: number, prefix: s
     widths.reduce((sum, width) => sum + packedRowBytes(dim, width), 0),
     part,
   );
-  const codes = new Int8Array(channels * dim);
+  const codes = new Int16Array(channels * dim);
   for (let c = 0, at = 0; c < channels; at += packedRowBytes(dim, widths[c++])) {
     const rest = unpackRow(packed, at, widths[c], codes.subarray(c * dim, (c + 1) * dim));
     if (rest !== 0) fail(`basis row ${c}`, "zero bits after the last code", rest);

@@ -3,8 +3,9 @@
  * ch. 10): spend where a bit removes most variance. Because Lloyd-Max distortion is convex over the widths, the greedy
  * order is one sort over all steps of all channels.
  */
-import { LLOYD_MAX } from "./lloyd-max.ts";
+
 import { WIDTHS } from "./layout.ts";
+import { LLOYD_MAX } from "./lloyd-max.ts";
 
 /** Distortion of a unit normal at each width: 0, 1, 2, 4 bits by Lloyd-Max; 8 by 6 dB a bit from 6. */
 export const DISTORTION: Record<number, number> = {

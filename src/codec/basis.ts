@@ -82,7 +82,11 @@ function whiten(runtime: Runtime, frame: Frame, momentPtr: number, dim: number, 
 
 /** matrix (rows, dim) times a block diagonal of square blocks. */
 function multiplyBlocks(
-  runtime: Runtime, matrix: Float64Array, rows: number, dim: number, blocks: Float64Array[],
+  runtime: Runtime,
+  matrix: Float64Array,
+  rows: number,
+  dim: number,
+  blocks: Float64Array[],
 ): Float64Array {
   const { kernels, heap } = runtime;
   const size = dim / blocks.length;
@@ -92,7 +96,8 @@ function multiplyBlocks(
     const blockPtr = frame.reserve(8 * size * size);
     blocks.forEach((block, index) => {
       const part = heap.f64(inPtr, rows * size);
-      for (let i = 0; i < rows; i++) part.set(matrix.subarray(i * dim + index * size, i * dim + (index + 1) * size), i * size);
+      for (let i = 0; i < rows; i++)
+        part.set(matrix.subarray(i * dim + index * size, i * dim + (index + 1) * size), i * size);
       heap.f64(blockPtr, size * size).set(block);
       kernels.multiply(outPtr, inPtr, blockPtr, rows, size, size);
       const product = heap.f64(outPtr, rows * size);
@@ -103,7 +108,11 @@ function multiplyBlocks(
 }
 
 function eigenvectors(
-  runtime: Runtime, frame: Frame, momentPtr: number, dim: number, wanted: number,
+  runtime: Runtime,
+  frame: Frame,
+  momentPtr: number,
+  dim: number,
+  wanted: number,
 ): { variance: Float64Array; vectors: Float64Array; rank: number } {
   const { kernels, heap } = runtime;
   const truncated = wanted + OVERSAMPLE < dim;

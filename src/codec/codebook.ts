@@ -55,7 +55,12 @@ export class BookShelf {
 
 /** The book of least error for a channel of `count` f32 latents at `valuesPtr`. */
 export function chooseBook(
-  runtime: Runtime, shelf: BookShelf, extremesPtr: number, valuesPtr: number, count: number, width: ChannelBook["width"],
+  runtime: Runtime,
+  shelf: BookShelf,
+  extremesPtr: number,
+  valuesPtr: number,
+  count: number,
+  width: ChannelBook["width"],
 ): ChannelBook {
   const { kernels } = runtime;
   const squares = kernels.channelStatistics(extremesPtr, valuesPtr, count);
@@ -80,7 +85,11 @@ function candidates(width: ChannelBook["width"], deviation: number, top: number)
 
 /** The SVDq paper's book: even steps from the least to the greatest latent. */
 export function minMaxBook(
-  runtime: Runtime, extremesPtr: number, valuesPtr: number, count: number, width: ChannelBook["width"],
+  runtime: Runtime,
+  extremesPtr: number,
+  valuesPtr: number,
+  count: number,
+  width: ChannelBook["width"],
 ): ChannelBook {
   runtime.kernels.channelStatistics(extremesPtr, valuesPtr, count);
   const [least, greatest] = runtime.heap.f32(extremesPtr, 2);

@@ -16,12 +16,12 @@ export interface ChannelBook {
 
 /** Basis rows in few bits: row[c, d] = scale[c] * code[c, d], codes signed. */
 export interface CodedBasis {
-  /** Bits of each channel's row. */
+  /** Bits of each channel's row, 2 to 12. */
   widths: Uint8Array;
   /** f32 a channel. */
   scales: Float32Array;
   /** (channels, dim), signed codes. */
-  codes: Int8Array;
+  codes: Int16Array;
 }
 
 /** Codes of the kv heads that share a basis, firstHead … firstHead + headCount - 1, for all coded tokens. */

@@ -37,7 +37,10 @@ export interface CodedTensor {
  * sinks + recent + 1), CapacityError at the memory limit, and the signal's reason when stopped.
  */
 export async function compress(
-  runtime: Runtime, source: CacheSource, given: Partial<CodecOptions> = {}, work: WorkOptions = {},
+  runtime: Runtime,
+  source: CacheSource,
+  given: Partial<CodecOptions> = {},
+  work: WorkOptions = {},
 ): Promise<CodedCache> {
   const options = checkOptions(given);
   checkSource(source);
@@ -48,12 +51,23 @@ export async function compress(
   const layers = keys.map((key, layer) => {
     const value = values[layer];
     if (key.type !== keys[0].type || value.type !== keys[0].type) {
-      throw new RangeError(`layer ${layer}: expected ${keys[0].type} throughout, got ${key.type} keys and ${value.type} values`);
+      throw new RangeError(
+        `layer ${layer}: expected ${keys[0].type} throughout, got ${key.type} keys and ${value.type} values`,
+      );
     }
     return { keys: key.groups, values: value.groups, exactKeys: key.exact, exactValues: value.exact };
   });
   return {
-    geometry, rotary, layerNumbers, model, tokenCount, sinks, recent, exactType: keys[0].type, anchorSpan, layers,
+    geometry,
+    rotary,
+    layerNumbers,
+    model,
+    tokenCount,
+    sinks,
+    recent,
+    exactType: keys[0].type,
+    anchorSpan,
+    layers,
     ...(tokens ? { tokens } : {}),
   };
 }
@@ -65,7 +79,10 @@ export function checkSource(source: CacheSource): void {
 
 /** Codes of the keys of every layer. */
 export async function compressKeys(
-  runtime: Runtime, source: CacheSource, options: CodecOptions, work: WorkOptions = {},
+  runtime: Runtime,
+  source: CacheSource,
+  options: CodecOptions,
+  work: WorkOptions = {},
 ): Promise<CodedTensor[]> {
   const { geometry, rotary } = source;
   const range = rangeOf(source.tokenCount, options);
@@ -90,7 +107,10 @@ export async function compressKeys(
 
 /** Codes of the values of every layer. */
 export async function compressValues(
-  runtime: Runtime, source: CacheSource, options: CodecOptions, work: WorkOptions = {},
+  runtime: Runtime,
+  source: CacheSource,
+  options: CodecOptions,
+  work: WorkOptions = {},
 ): Promise<CodedTensor[]> {
   const { geometry } = source;
   const range = rangeOf(source.tokenCount, options);
@@ -106,7 +126,10 @@ export async function compressValues(
 
 /** Results of every layer in turn, with progress, stopping where the signal says so. */
 export async function eachLayer<T>(
-  source: Pick<CacheSource, "geometry">, phase: Progress["phase"], work: WorkOptions, run: (layer: number) => Promise<T>,
+  source: Pick<CacheSource, "geometry">,
+  phase: Progress["phase"],
+  work: WorkOptions,
+  run: (layer: number) => Promise<T>,
 ): Promise<T[]> {
   const { layerCount } = source.geometry;
   const results: T[] = [];
@@ -147,7 +170,13 @@ function exactEnds(tensor: TensorData, source: CacheSource, options: CodecOption
   return endsOfHeads(tensor.bytes, source.geometry.kvHeads, options.sinks * tokenBytes, options.recent * tokenBytes);
 }
 
-function loadQueries(runtime: Runtime, frame: Frame, layer: number, query: QueryData, source: CacheSource): LayerQueries {
+function loadQueries(
+  runtime: Runtime,
+  frame: Frame,
+  layer: number,
+  query: QueryData,
+  source: CacheSource,
+): LayerQueries {
   const { kvHeads, headDim } = source.geometry;
   const { queryHeads, count, firstToken } = query;
   if (queryHeads % kvHeads !== 0) {

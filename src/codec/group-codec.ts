@@ -3,8 +3,8 @@ import type { Frame } from "../runtime/heap.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Basis } from "./basis.ts";
 import { basisRows, codeBasis } from "./basis-codes.ts";
-import type { ChannelBook, CodedGroup } from "./coded.ts";
 import { BookShelf, chooseBook, minMaxBook } from "./codebook.ts";
+import type { ChannelBook, CodedGroup } from "./coded.ts";
 import { BLOCK_TOKENS, blockCount, countWidths, PLANE_BYTES, planeCount } from "./layout.ts";
 import type { CodecOptions } from "./options.ts";
 import { putBytes, putF32 } from "./tensors.ts";
@@ -33,7 +33,11 @@ export function encodeGroup(runtime: Runtime, input: GroupInput): CodedLatents {
   if (kept.length === 0) return { books: [], basis: coded, planes: new Uint8Array(0) };
   return heap.scratch((frame) => {
     const stride = blockCount(rowCount) * BLOCK_TOKENS;
-    const analysisPtr = putF32(heap, frame, transposed(pickRows(basis.analysis, basis.dim, kept), kept.length, basis.dim));
+    const analysisPtr = putF32(
+      heap,
+      frame,
+      transposed(pickRows(basis.analysis, basis.dim, kept), kept.length, basis.dim),
+    );
     const latentsPtr = frame.reserve(4 * kept.length * stride);
     kernels.project(latentsPtr, input.rowsPtr, input.centrePtr, analysisPtr, rowCount, basis.dim, kept.length, stride);
     const { books, codesPtr } = encodeChannels(runtime, frame, latentsPtr, rowCount, stride, keptWidths, input.minMax);
@@ -62,7 +66,13 @@ function transposed(rows: Float32Array, count: number, dim: number): Float32Arra
 }
 
 function encodeChannels(
-  runtime: Runtime, frame: Frame, latentsPtr: number, rowCount: number, stride: number, widths: number[], minMax: boolean,
+  runtime: Runtime,
+  frame: Frame,
+  latentsPtr: number,
+  rowCount: number,
+  stride: number,
+  widths: number[],
+  minMax: boolean,
 ): { books: ChannelBook[]; codesPtr: number } {
   const { kernels, heap } = runtime;
   const shelf = new BookShelf(runtime, frame);
@@ -81,7 +91,14 @@ function encodeChannels(
   return { books, codesPtr };
 }
 
-function pack(runtime: Runtime, frame: Frame, codesPtr: number, widths: number[], rowCount: number, stride: number): Uint8Array {
+function pack(
+  runtime: Runtime,
+  frame: Frame,
+  codesPtr: number,
+  widths: number[],
+  rowCount: number,
+  stride: number,
+): Uint8Array {
   const { count8, count4, count2, count1 } = countWidths(widths);
   const blocks = blockCount(rowCount);
   const bytes = blocks * planeCount({ count8, count4, count2, count1 }) * PLANE_BYTES;
@@ -92,7 +109,12 @@ function pack(runtime: Runtime, frame: Frame, codesPtr: number, widths: number[]
 
 /** Address of (rowCount, dim) f32 rows in the caller's frame. */
 export function decodeGroup(
-  runtime: Runtime, frame: Frame, group: CodedLatents, dim: number, rowCount: number, centrePtr: number,
+  runtime: Runtime,
+  frame: Frame,
+  group: CodedLatents,
+  dim: number,
+  rowCount: number,
+  centrePtr: number,
 ): number {
   const { kernels, heap } = runtime;
   const rowsPtr = frame.reserve(4 * rowCount * dim);

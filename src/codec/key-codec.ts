@@ -9,8 +9,8 @@ import { type Basis, findBasis, rankFor } from "./basis.ts";
 import type { CodedGroup } from "./coded.ts";
 import type { Geometry } from "./geometry.ts";
 import { decodeGroup, encodeGroup } from "./group-codec.ts";
-import { fromHalf, toHalf } from "./half.ts";
 import { type HeadGroup, headGroups } from "./groups.ts";
+import { fromHalf, toHalf } from "./half.ts";
 import { type LayerQueries, metricRoots } from "./metric.ts";
 import type { CodecOptions } from "./options.ts";
 import { putRotary, type Rotary } from "./rotary.ts";
@@ -33,8 +33,13 @@ const LARGEST_HALF = 65504;
 
 /** Bases of the head groups of one layer. keysPtr: (kvHeads, tokens, headDim) f32 after RoPE. */
 export function analyseKeys(
-  runtime: Runtime, geometry: Geometry, rotary: Rotary, options: CodecOptions, range: CodedRange,
-  keysPtr: number, queries?: LayerQueries,
+  runtime: Runtime,
+  geometry: Geometry,
+  rotary: Rotary,
+  options: CodecOptions,
+  range: CodedRange,
+  keysPtr: number,
+  queries?: LayerQueries,
 ): KeyBasis[] {
   const { kernels, heap } = runtime;
   const { kvHeads, headDim } = geometry;
@@ -42,7 +47,10 @@ export function analyseKeys(
   const useMetric = options.metric && !plain;
   const weights =
     options.attentionWeights && !plain
-      ? attentionWeights(runtime, geometry, keysPtr, range.tokens, queries).subarray(range.first, range.first + range.count)
+      ? attentionWeights(runtime, geometry, keysPtr, range.tokens, queries).subarray(
+          range.first,
+          range.first + range.count,
+        )
       : undefined;
   return headGroups(geometry, options.grouping).map((group) =>
     heap.scratch((frame) => {
@@ -51,7 +59,9 @@ export function analyseKeys(
       const weightsPtr = weights ? putF32(heap, frame, weights) : 0;
       const meanPtr = frame.reserve(8 * dim);
       kernels.mean(meanPtr, rowsPtr, weightsPtr, range.count, dim);
-      const centre = Uint16Array.from(heap.f64(meanPtr, dim), (x) => toHalf(Math.max(-LARGEST_HALF, Math.min(LARGEST_HALF, x))));
+      const centre = Uint16Array.from(heap.f64(meanPtr, dim), (x) =>
+        toHalf(Math.max(-LARGEST_HALF, Math.min(LARGEST_HALF, x))),
+      );
       const metric = useMetric
         ? metricRoots(runtime, queries, group, kvHeads, headDim, rotary, options.anchorSpan)
         : undefined;
@@ -65,17 +75,31 @@ export function analyseKeys(
 
 /** Codes of one layer on its bases; widths as allocated for each group. */
 export function encodeKeys(
-  runtime: Runtime, geometry: Geometry, rotary: Rotary, options: CodecOptions, range: CodedRange,
-  keysPtr: number, bases: KeyBasis[], widths: Uint8Array[],
+  runtime: Runtime,
+  geometry: Geometry,
+  rotary: Rotary,
+  options: CodecOptions,
+  range: CodedRange,
+  keysPtr: number,
+  bases: KeyBasis[],
+  widths: Uint8Array[],
 ): CodedGroup[] {
   const { heap } = runtime;
   return bases.map(({ basis, centre, firstHead, headCount }, i) =>
     heap.scratch((frame) => {
-      const rowsPtr = anchoredRows(runtime, frame, geometry, rotary, options.anchorSpan, range, keysPtr, { firstHead, headCount });
+      const rowsPtr = anchoredRows(runtime, frame, geometry, rotary, options.anchorSpan, range, keysPtr, {
+        firstHead,
+        headCount,
+      });
       const centrePtr = putF32(heap, frame, Float32Array.from(centre, fromHalf));
       const coded = encodeGroup(runtime, {
-        rowsPtr, rowCount: range.count, centrePtr, basis, widths: widths[i],
-        minMax: options.schedule !== null, basisBits: options.basisBits,
+        rowsPtr,
+        rowCount: range.count,
+        centrePtr,
+        basis,
+        widths: widths[i],
+        minMax: options.schedule !== null,
+        basisBits: options.basisBits,
       });
       return { firstHead, headCount, ...coded, centre };
     }),
@@ -84,8 +108,13 @@ export function encodeKeys(
 
 /** Writes the coded tokens of a group into keysPtr: (kvHeads, tokens, headDim) f32 after RoPE. */
 export function decodeKeys(
-  runtime: Runtime, geometry: Geometry, rotary: Rotary, anchorSpan: number | null, range: CodedRange,
-  keysPtr: number, group: CodedGroup,
+  runtime: Runtime,
+  geometry: Geometry,
+  rotary: Rotary,
+  anchorSpan: number | null,
+  range: CodedRange,
+  keysPtr: number,
+  group: CodedGroup,
 ): void {
   const { kernels, heap } = runtime;
   const { headDim } = geometry;
@@ -100,8 +129,14 @@ export function decodeKeys(
 
 /** Address of (count, headCount * headDim) f32: the group's coded tokens, rotated by their offset in the span only. */
 export function anchoredRows(
-  runtime: Runtime, frame: Frame, geometry: Geometry, rotary: Rotary, anchorSpan: number | null,
-  range: CodedRange, keysPtr: number, group: HeadGroup,
+  runtime: Runtime,
+  frame: Frame,
+  geometry: Geometry,
+  rotary: Rotary,
+  anchorSpan: number | null,
+  range: CodedRange,
+  keysPtr: number,
+  group: HeadGroup,
 ): number {
   const rowsPtr = gatherGroup(runtime, frame, geometry, range, keysPtr, group);
   turnRows(runtime, frame, geometry, rotary, anchorSpan, range, rowsPtr, group.headCount, -1);
@@ -110,7 +145,12 @@ export function anchoredRows(
 
 /** Address of (count, headCount * headDim) f32: the coded tokens of the group's heads side by side. */
 export function gatherGroup(
-  runtime: Runtime, frame: Frame, geometry: Geometry, range: CodedRange, tensorPtr: number, group: HeadGroup,
+  runtime: Runtime,
+  frame: Frame,
+  geometry: Geometry,
+  range: CodedRange,
+  tensorPtr: number,
+  group: HeadGroup,
 ): number {
   const { headDim } = geometry;
   const rowsPtr = frame.reserve(4 * range.count * group.headCount * headDim);
@@ -121,8 +161,15 @@ export function gatherGroup(
 
 /** Rotates rows in place by `sign` times the anchor of each token. */
 function turnRows(
-  runtime: Runtime, frame: Frame, geometry: Geometry, rotary: Rotary, anchorSpan: number | null,
-  range: CodedRange, rowsPtr: number, headCount: number, sign: 1 | -1,
+  runtime: Runtime,
+  frame: Frame,
+  geometry: Geometry,
+  rotary: Rotary,
+  anchorSpan: number | null,
+  range: CodedRange,
+  rowsPtr: number,
+  headCount: number,
+  sign: 1 | -1,
 ): void {
   if (anchorSpan === null) return;
   const { kernels, heap } = runtime;

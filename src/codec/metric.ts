@@ -27,8 +27,13 @@ export interface LayerQueries extends Omit<QueryData, "bytes" | "type"> {
 
 /** A root a kv head of the group. */
 export function metricRoots(
-  runtime: Runtime, queries: LayerQueries, group: HeadGroup, kvHeads: number, headDim: number,
-  rotary: Rotary, anchorSpan: number | null,
+  runtime: Runtime,
+  queries: LayerQueries,
+  group: HeadGroup,
+  kvHeads: number,
+  headDim: number,
+  rotary: Rotary,
+  anchorSpan: number | null,
 ): MetricRoot[] {
   const rowsPerHead = (queries.queryHeads / kvHeads) * queries.count;
   return Array.from({ length: group.headCount }, (_, i) =>
@@ -53,7 +58,12 @@ function anchorsUpTo(firstToken: number, anchorSpan: number): Int32Array {
 
 /** Replaces M by the mean of R(-a) M R(-a)' over the anchors: rows are rotated, then, transposed, rotated again. */
 function averageOverAnchors(
-  runtime: Runtime, frame: Frame, momentPtr: number, anchors: Int32Array, rotary: Rotary, headDim: number,
+  runtime: Runtime,
+  frame: Frame,
+  momentPtr: number,
+  anchors: Int32Array,
+  rotary: Rotary,
+  headDim: number,
 ): void {
   const { kernels, heap } = runtime;
   const rotaryPtr = putRotary(heap, frame, rotary, headDim);

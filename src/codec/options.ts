@@ -68,5 +68,6 @@ function checkSchedule(schedule: number[]): void {
       throw new RangeError(`schedule: expected widths of ${WIDTHS.join(", ")}, got ${width}`);
     }
   }
-  if (!schedule.some((width) => width > 0)) throw new RangeError("schedule: expected at least one width above 0, got none");
+  if (!schedule.some((width) => width > 0))
+    throw new RangeError("schedule: expected at least one width above 0, got none");
 }

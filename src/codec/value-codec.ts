@@ -16,7 +16,11 @@ import { putF32 } from "./tensors.ts";
 
 /** Codes of all head groups of a layer. valuesPtr: (kvHeads, tokens, headDim) f32. */
 export function encodeValues(
-  runtime: Runtime, geometry: Geometry, options: CodecOptions, range: CodedRange, valuesPtr: number,
+  runtime: Runtime,
+  geometry: Geometry,
+  options: CodecOptions,
+  range: CodedRange,
+  valuesPtr: number,
 ): CodedGroup[] {
   return headGroups(geometry, options.grouping).map((group) =>
     encodeValueGroup(runtime, geometry, options, range, valuesPtr, group),
@@ -24,7 +28,12 @@ export function encodeValues(
 }
 
 function encodeValueGroup(
-  runtime: Runtime, geometry: Geometry, options: CodecOptions, range: CodedRange, valuesPtr: number, group: HeadGroup,
+  runtime: Runtime,
+  geometry: Geometry,
+  options: CodecOptions,
+  range: CodedRange,
+  valuesPtr: number,
+  group: HeadGroup,
 ): CodedGroup {
   const { kernels, heap } = runtime;
   return heap.scratch((frame) => {
@@ -42,7 +51,13 @@ function encodeValueGroup(
     const basis = findBasis(runtime, { rowsPtr, rowCount: range.count, dim, centrePtr: 0, weightsPtr: 0, rank });
     const [widths] = allocate([basis.variance], Math.floor(options.valueBits * dim));
     const coded = encodeGroup(runtime, {
-      rowsPtr, rowCount: range.count, centrePtr: 0, basis, widths, minMax: false, basisBits: options.basisBits,
+      rowsPtr,
+      rowCount: range.count,
+      centrePtr: 0,
+      basis,
+      widths,
+      minMax: false,
+      basisBits: options.basisBits,
     });
     return { ...group, ...coded, norms };
   });
@@ -50,7 +65,11 @@ function encodeValueGroup(
 
 /** Writes the coded tokens of a group into valuesPtr: (kvHeads, tokens, headDim) f32. */
 export function decodeValues(
-  runtime: Runtime, geometry: Geometry, range: CodedRange, valuesPtr: number, group: CodedGroup,
+  runtime: Runtime,
+  geometry: Geometry,
+  range: CodedRange,
+  valuesPtr: number,
+  group: CodedGroup,
 ): void {
   const { kernels, heap } = runtime;
   const { headDim } = geometry;
@@ -59,7 +78,11 @@ export function decodeValues(
     const dim = group.headCount * headDim;
     const rowsPtr = decodeGroup(runtime, frame, group, dim, range.count, 0);
     const levels = normLevels(norms);
-    const factorsPtr = putF32(heap, frame, Float32Array.from(norms.codes, (code) => levels[code]));
+    const factorsPtr = putF32(
+      heap,
+      frame,
+      Float32Array.from(norms.codes, (code) => levels[code]),
+    );
     kernels.scaleRows(rowsPtr, rowsPtr, factorsPtr, range.count, dim);
     const to = valuesPtr + 4 * (group.firstHead * range.tokens + range.first) * headDim;
     kernels.scatterRows(to, rowsPtr, range.count, group.headCount, headDim, range.tokens * headDim, headDim);

@@ -5,6 +5,7 @@
  */
 import * as Plot from "@observablehq/plot";
 import { parseHTML } from "linkedom";
+import { type Box, boxAround, boxesAlong, isFar, type Pixel, type Place, placeLabels } from "./labels.ts";
 import type { ComparisonRow } from "./report.ts";
 
 const WIDTH = 900;
@@ -12,6 +13,12 @@ const HEIGHT = 470;
 const MARGIN = { top: 34, right: 24, bottom: 46, left: 80 };
 const PLOT_WIDTH = WIDTH - MARGIN.left - MARGIN.right;
 const PLOT_HEIGHT = HEIGHT - MARGIN.top - MARGIN.bottom;
+const FRAME_BOX: Box = {
+  left: MARGIN.left,
+  right: WIDTH - MARGIN.right,
+  top: MARGIN.top,
+  bottom: HEIGHT - MARGIN.bottom,
+};
 const FONT_SIZE = 12;
 const INK = "#222222";
 const PEER = "#666666";
@@ -77,7 +84,7 @@ function drawPanel(document: Document, panel: Panel, rows: ComparisonRow[], top:
     bits: row.bitsWithBasis,
     error: panel.error(row),
   }));
-  const points = all.filter((point) => point.error > 0 && Number.isFinite(point.error));
+  const points = all.filter((point) => point.error > 0 && point.bits > 0 && Number.isFinite(point.error));
   const hidden = all.filter((point) => !points.includes(point));
   const note = hidden.length ? ` (no place on a log scale: ${hidden.map((p) => p.method).join(", ")})` : "";
   const titles =
@@ -94,13 +101,19 @@ function drawPanel(document: Document, panel: Panel, rows: ComparisonRow[], top:
     marginBottom: MARGIN.bottom,
     marginLeft: MARGIN.left,
     style: { fontSize: `${FONT_SIZE}px`, fontFamily: "system-ui, sans-serif" },
-    x: { domain: frame.x, label: "bits an element, basis included →", labelAnchor: "center", grid: true },
+    x: { domain: frame.x, type: "log", axis: null },
     y: { domain: frame.y, type: "log", axis: null },
     marks: [
       Plot.frame({ stroke: "#bbbbbb" }),
-      Plot.gridY(frame.ticks),
+      Plot.gridX(frame.xTicks),
+      Plot.gridY(frame.yTicks),
       // `text` instead of a tick format: on a log scale d3 drops some of the ticks that it formats.
-      Plot.axisY(frame.ticks, { text: String, label: `${panel.errorLabel} →`, labelAnchor: "center" }),
+      Plot.axisX(frame.xTicks, {
+        text: String,
+        label: "bits an element, basis included (log scale) →",
+        labelAnchor: "center",
+      }),
+      Plot.axisY(frame.yTicks, { text: String, label: `${panel.errorLabel} →`, labelAnchor: "center" }),
       ...familyMarks(points),
       ...peerMarks(points),
       ...labelMarks(points, frame),
@@ -117,21 +130,41 @@ function drawPanel(document: Document, panel: Panel, rows: ComparisonRow[], top:
 interface Plotted {
   x: [number, number];
   y: [number, number];
-  ticks: number[];
+  xTicks: number[];
+  yTicks: number[];
 }
 
 function frameOf(points: Point[]): Plotted {
-  const errors = points.map((point) => point.error);
-  const y: [number, number] = [Math.min(...errors) / 1.6, Math.max(...errors) * 1.6];
+  const around = (values: number[], factor: number): [number, number] => [
+    Math.min(...values) / factor,
+    Math.max(...values) * factor,
+  ];
+  const x = around(
+    points.map((point) => point.bits),
+    1.15,
+  );
+  const y = around(
+    points.map((point) => point.error),
+    1.6,
+  );
+  return {
+    x,
+    y,
+    xTicks: ticksOf(x, [1, 1.5, 2, 3, 4, 5, 6, 8]),
+    yTicks: ticksOf(y, y[1] / y[0] > 1e4 ? [1] : [1, 2, 5]),
+  };
+}
+
+/** Each digit times each power of ten that lies in the domain. */
+function ticksOf([low, high]: [number, number], digits: number[]): number[] {
   const ticks: number[] = [];
-  const decades = Math.log10(y[1] / y[0]);
-  for (let k = Math.floor(Math.log10(y[0])); k <= Math.ceil(Math.log10(y[1])); k++) {
-    for (const digit of decades > 4 ? [1] : [1, 2, 5]) {
+  for (let k = Math.floor(Math.log10(low)); k <= Math.ceil(Math.log10(high)); k++) {
+    for (const digit of digits) {
       const tick = Number(`${digit}e${k}`);
-      if (tick >= y[0] && tick <= y[1]) ticks.push(tick);
+      if (tick >= low && tick <= high) ticks.push(tick);
     }
   }
-  return { x: [0, Math.ceil(Math.max(...points.map((point) => point.bits)) + 0.5)], y, ticks };
+  return ticks;
 }
 
 const familiesOf = (points: Point[]): string[] => [
@@ -162,140 +195,59 @@ function peerMarks(points: Point[]): Plot.Markish[] {
   ];
 }
 
-/** One text a peer and one a family, at its point with the most bits. */
+/** One text a peer and one a family, at its point with the most bits; a thin line leads to a text that lies far off. */
 function labelMarks(points: Point[], frame: Plotted): Plot.Markish[] {
   const labelled = points.filter(
     (point) =>
       point.family === undefined || !points.some((other) => other.family === point.family && other.bits > point.bits),
   );
-  return placeLabels(labelled, points, frame).flatMap(({ point, text, dx, dy, anchor }) => {
+  const labels = labelled.map((point) => ({ at: pixelOf(point, frame), widthPixels: textWidth(point) }));
+  return placeLabels(labels, obstacles(points, frame), FRAME_BOX, FONT_SIZE).flatMap((place, i) => {
+    const point = labelled[i];
     const colour = colourOf(points, point.family);
-    const common = {
+    const text = Plot.text([point], {
       x: "bits",
       y: "error",
-      dx,
-      dy,
-      textAnchor: anchor,
+      text: () => labelOf(point),
+      dx: place.dx,
+      dy: place.dy,
+      textAnchor: place.anchor,
       fill: colour,
+      fontWeight: point.family === undefined ? "normal" : "bold",
       stroke: "#ffffff",
       strokeWidth: 3,
-    };
-    const label = Plot.text([point], {
-      ...common,
-      text: () => text,
-      fontWeight: point.family === undefined ? "normal" : "bold",
     });
-    if (Math.hypot(dx, dy) <= 2 * GAP) return [label];
-    return [leader(point, dx, dy, colour, frame), label];
+    return isFar(place) ? [leader(point, place, colour, frame), text] : [text];
   });
 }
 
-/** A thin line from a point to its label that lies off it. */
-function leader(point: Point, dx: number, dy: number, colour: string, frame: Plotted): Plot.Markish {
-  const bits = point.bits + (dx / PLOT_WIDTH) * (frame.x[1] - frame.x[0]);
+function leader(point: Point, { dx, dy }: Place, colour: string, frame: Plotted): Plot.Markish {
+  const bits = point.bits * (frame.x[1] / frame.x[0]) ** (dx / PLOT_WIDTH);
   const error = point.error * (frame.y[0] / frame.y[1]) ** (dy / PLOT_HEIGHT);
   const ends = { x1: [point.bits], x2: [bits], y1: [point.error], y2: [error] };
   return Plot.link({ length: 1 }, { ...ends, stroke: colour, strokeWidth: 0.8 });
 }
 
-// ------------------------------------------------------------------------------------- places of labels
-interface Label {
-  point: Point;
-  text: string;
-  dx: number;
-  dy: number;
-  anchor: "start" | "middle" | "end";
-}
+const labelOf = (point: Point): string => point.family ?? shortName(point.method);
 
-interface Box {
-  left: number;
-  right: number;
-  top: number;
-  bottom: number;
-}
+/** A letter is taken as 0.58 of the font size wide, 0.64 in bold. */
+const textWidth = (point: Point): number =>
+  labelOf(point).length * FONT_SIZE * (point.family === undefined ? 0.58 : 0.64);
 
-type Place = Pick<Label, "dx" | "dy" | "anchor">;
-
-const GAP = 8;
-/** Tried in turn: right, left, above, below, then farther and farther aslant. */
-const PLACES: Place[] = [
-  { dx: GAP, dy: 0, anchor: "start" },
-  { dx: -GAP, dy: 0, anchor: "end" },
-  { dx: 0, dy: -13, anchor: "middle" },
-  { dx: 0, dy: 13, anchor: "middle" },
-  ...[10, 14, 18, 24, 30, 36, 44, 52, 60].flatMap((far): Place[] => {
-    const dx = far < 18 ? GAP : far;
-    return [
-      { dx, dy: -far, anchor: "start" },
-      { dx, dy: far, anchor: "start" },
-      { dx: -dx, dy: -far, anchor: "end" },
-      { dx: -dx, dy: far, anchor: "end" },
-    ];
-  }),
-];
-
-/** Greedy: each label takes the first place that touches no label, point or line, or else what touches least. */
-function placeLabels(labelled: Point[], points: Point[], frame: Plotted): Label[] {
-  const taken = obstacles(points, frame);
-  return labelled.map((point) => {
-    const text = point.family ?? shortName(point.method);
-    let best = PLACES[0];
-    let least = Infinity;
-    for (const place of PLACES) {
-      const box = boxOf(point, text, place, frame);
-      const touched = taken.filter((other) => overlaps(box, other)).length + (insideFrame(box) ? 0 : 10);
-      if (touched < least) [best, least] = [place, touched];
-      if (least === 0) break;
-    }
-    taken.push(boxOf(point, text, best, frame));
-    return { point, text, ...best };
-  });
-}
-
-/** Boxes of all dots, and small boxes along the lines of families. */
+/** Boxes of all dots and along the lines of families. */
 function obstacles(points: Point[], frame: Plotted): Box[] {
-  const at = ({ x, y }: { x: number; y: number }, r: number) => ({
-    left: x - r,
-    right: x + r,
-    top: y - r,
-    bottom: y + r,
-  });
-  const boxes = points.map((point) => at(pixelOf(point, frame), 5));
+  const boxes = points.map((point) => boxAround(pixelOf(point, frame), 5));
   for (const family of familiesOf(points)) {
     const mine = membersOf(points, family).map((point) => pixelOf(point, frame));
-    for (let i = 1; i < mine.length; i++) {
-      const [a, b] = [mine[i - 1], mine[i]];
-      for (let s = 0.1; s < 1; s += 0.1) boxes.push(at({ x: a.x + (b.x - a.x) * s, y: a.y + (b.y - a.y) * s }, 2));
-    }
+    for (let i = 1; i < mine.length; i++) boxes.push(...boxesAlong(mine[i - 1], mine[i]));
   }
   return boxes;
 }
 
-function pixelOf(point: Point, frame: Plotted): { x: number; y: number } {
-  const across = (point.bits - frame.x[0]) / (frame.x[1] - frame.x[0]);
+function pixelOf(point: Point, frame: Plotted): Pixel {
+  const across = Math.log(point.bits / frame.x[0]) / Math.log(frame.x[1] / frame.x[0]);
   const up = Math.log(point.error / frame.y[0]) / Math.log(frame.y[1] / frame.y[0]);
-  return {
-    x: MARGIN.left + across * PLOT_WIDTH,
-    y: HEIGHT - MARGIN.bottom - up * PLOT_HEIGHT,
-  };
+  return { x: MARGIN.left + across * PLOT_WIDTH, y: HEIGHT - MARGIN.bottom - up * PLOT_HEIGHT };
 }
-
-/** A text's box, a letter taken as 0.58 of the font size wide, 0.66 in bold. */
-function boxOf(point: Point, text: string, place: Place, frame: Plotted): Box {
-  const { x, y } = pixelOf(point, frame);
-  const width = text.length * FONT_SIZE * (point.family === undefined ? 0.58 : 0.66);
-  const left = x + place.dx - { start: 0, middle: width / 2, end: width }[place.anchor];
-  const middle = y + place.dy;
-  return { left, right: left + width, top: middle - FONT_SIZE / 2, bottom: middle + FONT_SIZE / 2 };
-}
-
-const overlaps = (a: Box, b: Box): boolean =>
-  a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
-
-const insideFrame = (box: Box): boolean =>
-  box.left > MARGIN.left &&
-  box.right < WIDTH - MARGIN.right &&
-  box.top > MARGIN.top &&
-  box.bottom < HEIGHT - MARGIN.bottom;
 
 const escapeText = (text: string): string => text.replace(/&/g, "&amp;").replace(/</g, "&lt;");

@@ -7,7 +7,14 @@ import type { Baseline } from "../baselines/baseline.ts";
 import { BASELINES, bitsPerElement } from "../baselines/index.ts";
 import { bitsOf, bytesOf, totalBytes } from "../codec/bytes.ts";
 import type { CodedCache } from "../codec/coded.ts";
-import { type CodedTensor, checkSource, compressKeys, compressValues, rangeOf, type WorkOptions } from "../codec/compress.ts";
+import {
+  type CodedTensor,
+  checkSource,
+  compressKeys,
+  compressValues,
+  rangeOf,
+  type WorkOptions,
+} from "../codec/compress.ts";
 import { rowDim } from "../codec/geometry.ts";
 import { decodeKeys } from "../codec/key-codec.ts";
 import { type CodecOptions, checkOptions } from "../codec/options.ts";
@@ -93,7 +100,11 @@ export interface CompareOptions extends WorkOptions {
  * behind them; its queries at the continuation are those that attend.
  */
 export async function compareMethods(
-  runtime: Runtime, context: Dump, all: Dump, methods: Method[], options: CompareOptions = {},
+  runtime: Runtime,
+  context: Dump,
+  all: Dump,
+  methods: Method[],
+  options: CompareOptions = {},
 ): Promise<ComparisonRow[]> {
   checkSource(context);
   const prepared: Prepared[] = [];
@@ -118,21 +129,39 @@ export async function compareMethods(
     options.onProgress?.({ phase: "restore", layer, layerCount });
   }
   return prepared.map(({ method, bits, bitsWithBasis, bytes, seconds }, i) => ({
-    method: method.name, kind: method.kind, bits, bitsWithBasis, ...sums[i], bytes, seconds,
+    method: method.name,
+    kind: method.kind,
+    bits,
+    bitsWithBasis,
+    ...sums[i],
+    bytes,
+    seconds,
   }));
 }
 
 /** Takes the context out of the long tensor, decodes over it, puts it back. */
-function replaceContext(long: Float32Array, attention: AttentionLayer, context: CacheSource, one: Prepared, layer: number): void {
+function replaceContext(
+  long: Float32Array,
+  attention: AttentionLayer,
+  context: CacheSource,
+  one: Prepared,
+  layer: number,
+): void {
   const { kvHeads, headDim } = attention;
   const [longHead, contextHead] = [attention.tokens * headDim, context.tokenCount * headDim];
   const tensor = new Float32Array(kvHeads * contextHead);
-  for (let h = 0; h < kvHeads; h++) tensor.set(long.subarray(h * longHead, h * longHead + contextHead), h * contextHead);
+  for (let h = 0; h < kvHeads; h++)
+    tensor.set(long.subarray(h * longHead, h * longHead + contextHead), h * contextHead);
   one.decode(layer, tensor);
   for (let h = 0; h < kvHeads; h++) long.set(tensor.subarray(h * contextHead, (h + 1) * contextHead), h * longHead);
 }
 
-async function prepare(runtime: Runtime, source: CacheSource, method: Method, options: CompareOptions): Promise<Prepared> {
+async function prepare(
+  runtime: Runtime,
+  source: CacheSource,
+  method: Method,
+  options: CompareOptions,
+): Promise<Prepared> {
   const ends = { sinks: options.sinks ?? 4, recent: options.recent ?? 64 };
   return "baseline" in method
     ? prepareBaseline(runtime, source, method, method.baseline, ends)
@@ -140,7 +169,11 @@ async function prepare(runtime: Runtime, source: CacheSource, method: Method, op
 }
 
 async function prepareCodec(
-  runtime: Runtime, source: CacheSource, method: Method, options: CodecOptions, work: WorkOptions,
+  runtime: Runtime,
+  source: CacheSource,
+  method: Method,
+  options: CodecOptions,
+  work: WorkOptions,
 ): Promise<Prepared> {
   const start = performance.now();
   const isKey = method.kind === "key";
@@ -150,7 +183,10 @@ async function prepareCodec(
   const kind = bytesOf(cache)[isKey ? "keys" : "values"];
   const range = rangeOf(source.tokenCount, options);
   return {
-    method, seconds, ...bitsOf(kind, cache), bytes: totalBytes(kind),
+    method,
+    seconds,
+    ...bitsOf(kind, cache),
+    bytes: totalBytes(kind),
     decode: (layer, tensor) =>
       runtime.heap.scratch((frame) => {
         const ptr = frame.reserve(tensor.byteLength);
@@ -176,12 +212,27 @@ function codedCache(source: CacheSource, options: CodecOptions, tensors: CodedTe
       : { keys: [], values: groups, exactKeys: none, exactValues: exact },
   );
   const { sinks, recent, anchorSpan } = options;
-  return { geometry, rotary, layerNumbers, model, tokenCount, sinks, recent, anchorSpan, exactType: tensors[0].type, layers };
+  return {
+    geometry,
+    rotary,
+    layerNumbers,
+    model,
+    tokenCount,
+    sinks,
+    recent,
+    anchorSpan,
+    exactType: tensors[0].type,
+    layers,
+  };
 }
 
 /** Peers code the same tokens, each head alone, as they lie in the engine. */
 async function prepareBaseline(
-  runtime: Runtime, source: CacheSource, method: Method, baseline: Baseline, ends: { sinks: number; recent: number },
+  runtime: Runtime,
+  source: CacheSource,
+  method: Method,
+  baseline: Baseline,
+  ends: { sinks: number; recent: number },
 ): Promise<Prepared> {
   const { kvHeads: heads, headDim, layerCount } = source.geometry;
   const range = rangeOf(source.tokenCount, ends);
@@ -197,7 +248,10 @@ async function prepareBaseline(
   }
   const bits = coded.reduce((sum, bytes) => sum + bitsPerElement(bytes, shape), 0) / layerCount;
   return {
-    method, bits, bitsWithBasis: bits, seconds,
+    method,
+    bits,
+    bitsWithBasis: bits,
+    seconds,
     bytes: coded.reduce((sum, bytes) => sum + bytes.length, exactBytes),
     decode(layer, tensor) {
       const decoded = baseline.decode(coded[layer], shape);
@@ -209,7 +263,12 @@ async function prepareBaseline(
   };
 }
 
-function middleOf(tensor: Float32Array, heads: number, headDim: number, range: { tokens: number; first: number; count: number }): Float32Array {
+function middleOf(
+  tensor: Float32Array,
+  heads: number,
+  headDim: number,
+  range: { tokens: number; first: number; count: number },
+): Float32Array {
   const size = range.count * headDim;
   const out = new Float32Array(heads * size);
   for (let h = 0; h < heads; h++) {
@@ -234,9 +293,15 @@ async function attentionLayer(runtime: Runtime, context: Dump, all: Dump, layer:
   const count = query.count - skipped;
   const range = { tokens: query.count, first: skipped, count };
   return {
-    queries: middleOf(queries, queryHeads, headDim, range), queryHeads, count, firstToken: context.tokenCount,
-    keys: loadF32(runtime, await all.key(layer), all), values: loadF32(runtime, await all.value(layer), all),
-    kvHeads, tokens: all.tokenCount, headDim,
+    queries: middleOf(queries, queryHeads, headDim, range),
+    queryHeads,
+    count,
+    firstToken: context.tokenCount,
+    keys: loadF32(runtime, await all.key(layer), all),
+    values: loadF32(runtime, await all.value(layer), all),
+    kvHeads,
+    tokens: all.tokenCount,
+    headDim,
   };
 }
 

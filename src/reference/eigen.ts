@@ -94,7 +94,11 @@ function eigen(values: Float64Array, vectors: Float64Array, matrix: Float64Array
 
 /** Rows of L' with A + shift = L L', largest pivot first; false where a pivot is below `leastPivot`. */
 function factor(
-  rows: Float64Array, at: (i: number, j: number) => number, n: number, shift: number, leastPivot: number,
+  rows: Float64Array,
+  at: (i: number, j: number) => number,
+  n: number,
+  shift: number,
+  leastPivot: number,
 ): boolean {
   const diagonal = Float64Array.from({ length: n }, (_, i) => at(i, i) + shift);
   for (let k = 0; k < n; k++) {

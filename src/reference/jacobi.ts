@@ -46,7 +46,8 @@ export function orthogonalize(rows: Floats, count: number, dim: number): number 
     for (let p = 0; p < count; p++) squares[p] = dot(row(p), row(p));
     let largest = 0;
     for (let p = 0; p < count - 1; p++) {
-      for (let q = p + 1; q < count; q++) largest = Math.max(largest, turnPair(row(p), row(q), squares, p, q, threshold));
+      for (let q = p + 1; q < count; q++)
+        largest = Math.max(largest, turnPair(row(p), row(q), squares, p, q, threshold));
     }
     if (largest < almost) return sweep;
     threshold = sweep < 4 ? threshold * 0.25 : tolerance;

@@ -4,7 +4,14 @@ import type { Kernels } from "../runtime/kernels.ts";
 
 export const matrixTwins = (views: Views): Pick<Kernels, "multiply" | "transpose"> => ({
   multiply(outPtr, aPtr, bPtr, rows, inner, columns) {
-    multiply(views.f64(outPtr, rows * columns), views.f64(aPtr, rows * inner), views.f64(bPtr, inner * columns), rows, inner, columns);
+    multiply(
+      views.f64(outPtr, rows * columns),
+      views.f64(aPtr, rows * inner),
+      views.f64(bPtr, inner * columns),
+      rows,
+      inner,
+      columns,
+    );
   },
 
   transpose(outPtr, inPtr, rows, columns) {
@@ -14,7 +21,12 @@ export const matrixTwins = (views: Views): Pick<Kernels, "multiply" | "transpose
 
 /** out (rows, columns) = a (rows, inner) · b (inner, columns). */
 export function multiply(
-  out: Float64Array, a: Float64Array, b: Float64Array, rows: number, inner: number, columns: number,
+  out: Float64Array,
+  a: Float64Array,
+  b: Float64Array,
+  rows: number,
+  inner: number,
+  columns: number,
 ): void {
   out.fill(0);
   for (let i = 0; i < rows; i++) {

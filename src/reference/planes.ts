@@ -23,14 +23,17 @@ function places({ count8, count4, count2, count1 }: WidthCounts): Place[] {
     all.push({ channel, plane: plane + (c >> 1), shift: 2 * (c & 1), from: 0, bits: 2 });
   }
   plane += Math.ceil(count2 / 2);
-  for (let c = 0; c < count1; c++, channel++) all.push({ channel, plane: plane + (c >> 2), shift: c & 3, from: 0, bits: 1 });
+  for (let c = 0; c < count1; c++, channel++)
+    all.push({ channel, plane: plane + (c >> 2), shift: c & 3, from: 0, bits: 1 });
   return all;
 }
 
 export const planeTwins = (views: Views): Pick<Kernels, "packPlanes" | "unpackPlanes"> => {
   /** Calls `visit` with the byte's index, the shift inside it, the code's index and its bits, for every part of every code. */
   const walk = (
-    counts: WidthCounts, blockCount: number, codeStride: number,
+    counts: WidthCounts,
+    blockCount: number,
+    codeStride: number,
     visit: (byte: number, shift: number, code: number, place: Place) => void,
   ): void => {
     const planes = planeCount(counts);
@@ -56,7 +59,8 @@ export const planeTwins = (views: Views): Pick<Kernels, "packPlanes" | "unpackPl
       const counts = { count8, count4, count2, count1 };
       const blocks = views.u8(blocksPtr, blockCount * planeCount(counts) * PLANE_BYTES);
       const codes = views.u8(codesPtr, (count8 + count4 + count2 + count1) * codeStride);
-      for (let c = 0; c * codeStride < codes.length; c++) codes.fill(0, c * codeStride, c * codeStride + blockCount * BLOCK_TOKENS);
+      for (let c = 0; c * codeStride < codes.length; c++)
+        codes.fill(0, c * codeStride, c * codeStride + blockCount * BLOCK_TOKENS);
       walk(counts, blockCount, codeStride, (byte, shift, code, { from, bits }) => {
         codes[code] |= ((blocks[byte] >> shift) & (2 ** bits - 1)) << from;
       });

@@ -9,7 +9,8 @@ const { fround } = Math;
 
 export const quantizeTwins = (views: Views): QuantizeKernels => {
   const levelsAt = (bookPtr: number, bits: number): Float32Array => views.f32(bookPtr + BOOK.levels, 2 ** bits);
-  const thresholdsAt = (bookPtr: number, bits: number): Float32Array => views.f32(bookPtr + BOOK.thresholds, 2 ** bits - 1);
+  const thresholdsAt = (bookPtr: number, bits: number): Float32Array =>
+    views.f32(bookPtr + BOOK.thresholds, 2 ** bits - 1);
   return {
     prepareBook(bookPtr, unitPtr, bits, scale, offset) {
       const unit = views.f32(unitPtr, 2 ** bits);

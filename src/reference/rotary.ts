@@ -34,7 +34,10 @@ export const rotaryTwins = (views: Views): Pick<Kernels, "rotate"> => ({
 function cosSin(angle: number): [number, number] {
   const quarter = nearestEven(angle * 0.63661977236758134308);
   const r =
-    angle - quarter * 1.57079632673412561417 - quarter * 6.0771005063039659766e-11 - quarter * 2.02226624879595063154e-21;
+    angle -
+    quarter * 1.57079632673412561417 -
+    quarter * 6.0771005063039659766e-11 -
+    quarter * 2.02226624879595063154e-21;
   const z = r * r;
   const sin = fround(sinPolynomial(r, z));
   const cos = fround(cosPolynomial(z));

@@ -22,13 +22,23 @@ export interface Kernels {
    * (head, row, d) lies at `head * headStride + row * rowStride + d` elements. headDim a multiple of 4.
    */
   gatherRows(
-    outPtr: number, inPtr: number, rowCount: number, headCount: number, headDim: number,
-    headStride: number, rowStride: number,
+    outPtr: number,
+    inPtr: number,
+    rowCount: number,
+    headCount: number,
+    headDim: number,
+    headStride: number,
+    rowStride: number,
   ): void;
   /** The way back: rows (rowCount, headCount * headDim) to the strided tensor at out. */
   scatterRows(
-    outPtr: number, inPtr: number, rowCount: number, headCount: number, headDim: number,
-    headStride: number, rowStride: number,
+    outPtr: number,
+    inPtr: number,
+    rowCount: number,
+    headCount: number,
+    headDim: number,
+    headStride: number,
+    rowStride: number,
   ): void;
   /** norms (rowCount) f32: root mean square of each row of rows (rowCount, dim), f64 sums in order. */
   rowNorms(normsPtr: number, rowsPtr: number, rowCount: number, dim: number): void;
@@ -42,7 +52,14 @@ export interface Kernels {
    * rotaryPtr: the descriptor of `layout.ts` (ROTARY): headDim, pairCount, interleaved, frequencies f64.
    * Dimensions past 2 * pairCount pass through. Angles are reduced in f64; cos and sin are rounded to f32.
    */
-  rotate(outPtr: number, rowsPtr: number, turnsPtr: number, rotaryPtr: number, rowCount: number, headCount: number): void;
+  rotate(
+    outPtr: number,
+    rowsPtr: number,
+    turnsPtr: number,
+    rotaryPtr: number,
+    rowCount: number,
+    headCount: number,
+  ): void;
 
   // --------------------------------------------------------------------------------------------- moments.ts
   /**
@@ -56,8 +73,13 @@ export interface Kernels {
    * scratchPtr: MOMENT_CHUNK_ROWS * roundUp(dim, 8) f32, aligned to 16.
    */
   secondMoment(
-    momentPtr: number, rowsPtr: number, centrePtr: number, weightsPtr: number, scratchPtr: number,
-    rowCount: number, dim: number,
+    momentPtr: number,
+    rowsPtr: number,
+    centrePtr: number,
+    weightsPtr: number,
+    scratchPtr: number,
+    rowCount: number,
+    dim: number,
   ): void;
 
   // ---------------------------------------------------------------------------------------------- matrix.ts
@@ -79,7 +101,14 @@ export interface Kernels {
    * rows (rowCount, dim) f64, which are destroyed: Householder QR, then cyclic one-sided Jacobi on R. The oracle for
    * `eigen`: it never squares the condition number. scratchPtr: dim f64. Returns as `eigen`.
    */
-  jacobiSvd(singularPtr: number, vectorsPtr: number, rowsPtr: number, scratchPtr: number, rowCount: number, dim: number): number;
+  jacobiSvd(
+    singularPtr: number,
+    vectorsPtr: number,
+    rowsPtr: number,
+    scratchPtr: number,
+    rowCount: number,
+    dim: number,
+  ): number;
   /**
    * The leading `rank` eigenpairs of the positive semidefinite matrix (n, n) f64, for large n: subspace iteration
    * from random signs and a Rayleigh-Ritz step (Halko, Martinsson, Tropp 2011, algorithms 4.4 and 5.3).
@@ -87,8 +116,14 @@ export interface Kernels {
    * scratchPtr: LEADING scratch of `layout.ts`. Returns as `eigen`.
    */
   leadingEigen(
-    valuesPtr: number, vectorsPtr: number, matrixPtr: number, scratchPtr: number,
-    n: number, rank: number, oversample: number, iterations: number,
+    valuesPtr: number,
+    vectorsPtr: number,
+    matrixPtr: number,
+    scratchPtr: number,
+    n: number,
+    rank: number,
+    oversample: number,
+    iterations: number,
   ): number;
 
   // --------------------------------------------------------------------------------------------- project.ts
@@ -98,16 +133,28 @@ export interface Kernels {
    * 0, analysis (dim, channelCount) f32. latentStride >= rowCount elements; the rest of a channel is not written.
    */
   project(
-    latentsPtr: number, rowsPtr: number, centrePtr: number, analysisPtr: number,
-    rowCount: number, dim: number, channelCount: number, latentStride: number,
+    latentsPtr: number,
+    rowsPtr: number,
+    centrePtr: number,
+    analysisPtr: number,
+    rowCount: number,
+    dim: number,
+    channelCount: number,
+    latentStride: number,
   ): void;
   /**
    * rows (rowCount, dim) f32: rows[t, d] = centre[d] + sum over c of latents[c, t] * synthesis[c, d], f32 sums in
    * order of c, starting from the centre (dim) f32, or 0. latents as in `project`; synthesis (channelCount, dim).
    */
   synthesize(
-    rowsPtr: number, latentsPtr: number, centrePtr: number, synthesisPtr: number,
-    rowCount: number, dim: number, channelCount: number, latentStride: number,
+    rowsPtr: number,
+    latentsPtr: number,
+    centrePtr: number,
+    synthesisPtr: number,
+    rowCount: number,
+    dim: number,
+    channelCount: number,
+    latentStride: number,
   ): void;
 
   // --------------------------------------------------------------------------------------------- softmax.ts
@@ -143,27 +190,56 @@ export interface Kernels {
    * blockCount * 32 codes of each channel; codeStride a multiple of 32, codesPtr and blocksPtr aligned to 16.
    */
   packPlanes(
-    blocksPtr: number, codesPtr: number, count8: number, count4: number, count2: number, count1: number,
-    blockCount: number, codeStride: number,
+    blocksPtr: number,
+    codesPtr: number,
+    count8: number,
+    count4: number,
+    count2: number,
+    count1: number,
+    blockCount: number,
+    codeStride: number,
   ): void;
   /** The way back: writes blockCount * 32 codes of each channel. */
   unpackPlanes(
-    codesPtr: number, blocksPtr: number, count8: number, count4: number, count2: number, count1: number,
-    blockCount: number, codeStride: number,
+    codesPtr: number,
+    blocksPtr: number,
+    count8: number,
+    count4: number,
+    count2: number,
+    count1: number,
+    blockCount: number,
+    codeStride: number,
   ): void;
 }
 
 /** Every kernel by name: the ABI handshake checks that a module exports each of them. */
 export const KERNEL_NAMES = [
-  "widenF16", "widenBf16", "narrowF16", "countNonFinite", "gatherRows", "scatterRows", "rowNorms", "scaleRows",
+  "widenF16",
+  "widenBf16",
+  "narrowF16",
+  "countNonFinite",
+  "gatherRows",
+  "scatterRows",
+  "rowNorms",
+  "scaleRows",
   "rotate",
-  "mean", "secondMoment",
-  "multiply", "transpose",
-  "eigen", "jacobiSvd", "leadingEigen",
-  "project", "synthesize",
+  "mean",
+  "secondMoment",
+  "multiply",
+  "transpose",
+  "eigen",
+  "jacobiSvd",
+  "leadingEigen",
+  "project",
+  "synthesize",
   "softmax",
-  "prepareBook", "bookError", "encode", "decode", "channelStatistics",
-  "packPlanes", "unpackPlanes",
+  "prepareBook",
+  "bookError",
+  "encode",
+  "decode",
+  "channelStatistics",
+  "packPlanes",
+  "unpackPlanes",
 ] as const satisfies readonly (keyof Kernels)[];
 
 /** Changes whenever a signature or a layout that kernels know changes. */

@@ -46,7 +46,8 @@ function fallingRows(rowCount: number, dim: number, fall: number, seed = 1): Flo
 function gram(rows: Float64Array, rowCount: number, dim: number): Float64Array {
   const out = new Float64Array(dim * dim);
   for (let t = 0; t < rowCount; t++) {
-    for (let i = 0; i < dim; i++) for (let j = 0; j < dim; j++) out[i * dim + j] += rows[t * dim + i] * rows[t * dim + j];
+    for (let i = 0; i < dim; i++)
+      for (let j = 0; j < dim; j++) out[i * dim + j] += rows[t * dim + i] * rows[t * dim + j];
   }
   return out;
 }
@@ -59,11 +60,17 @@ const dotRows = (v: Float64Array, i: number, j: number, n: number): number => {
 
 function expectOrthonormal(vectors: Float64Array, count: number, dim: number, tolerance: number): void {
   for (let i = 0; i < count; i++) {
-    for (let j = 0; j <= i; j++) expect(Math.abs(dotRows(vectors, i, j, dim) - (i === j ? 1 : 0))).toBeLessThan(tolerance);
+    for (let j = 0; j <= i; j++)
+      expect(Math.abs(dotRows(vectors, i, j, dim) - (i === j ? 1 : 0))).toBeLessThan(tolerance);
   }
 }
 
-function expectEigenpairs(matrix: Float64Array, n: number, { status, values, vectors }: Pairs, tolerance: number): void {
+function expectEigenpairs(
+  matrix: Float64Array,
+  n: number,
+  { status, values, vectors }: Pairs,
+  tolerance: number,
+): void {
   expect(status).toBeGreaterThan(0);
   const norm = Math.max(1e-300, ...values.map(Math.abs));
   expectOrthonormal(vectors, n, n, tolerance);
@@ -82,7 +89,8 @@ describe.each(PLATFORMS)("eigen on $name", ({ create }) => {
   beforeAll(async () => {
     runtime = await create();
   });
-  const solve = (matrix: Float64Array, n: number): Pairs => withArena(runtime, (arena) => eigen(runtime, arena, matrix, n));
+  const solve = (matrix: Float64Array, n: number): Pairs =>
+    withArena(runtime, (arena) => eigen(runtime, arena, matrix, n));
 
   it.each(SIZES.filter((n) => n > 0 && n <= 65))("second moments of dimension %i", (n) => {
     const matrix = gram(fallingRows(2 * n, n, 0.9), 2 * n, n);
@@ -101,7 +109,9 @@ describe.each(PLATFORMS)("eigen on $name", ({ create }) => {
     const result = solve(matrix, n);
     expectEigenpairs(matrix, n, result, F32_TOLERANCE);
     const rows = Array.from({ length: n }, (_, i) => Array.from(matrix.subarray(i * n, (i + 1) * n)));
-    const peer = new EigenvalueDecomposition(new Matrix(rows), { assumeSymmetric: true }).realEigenvalues.sort((a, b) => b - a);
+    const peer = new EigenvalueDecomposition(new Matrix(rows), { assumeSymmetric: true }).realEigenvalues.sort(
+      (a, b) => b - a,
+    );
     peer.forEach((x, i) => {
       expect(Math.abs(result.values[i] - x)).toBeLessThan(1e-5 * peer[0]);
     });
@@ -136,7 +146,14 @@ describe.each(PLATFORMS)("jacobiSvd on $name", ({ create }) => {
     runtime = await create();
   });
 
-  it.each([[1, 1], [3, 5], [5, 3], [40, 17], [65, 64], [7, 31]])("of %i x %i rows: squares are the eigenvalues of the Gram", (rowCount, dim) => {
+  it.each([
+    [1, 1],
+    [3, 5],
+    [5, 3],
+    [40, 17],
+    [65, 64],
+    [7, 31],
+  ])("of %i x %i rows: squares are the eigenvalues of the Gram", (rowCount, dim) => {
     const rows = fallingRows(rowCount, dim, 0.8);
     const result = withArena(runtime, (arena) => svd(runtime, arena, rows, rowCount, dim));
     const squares = result.values.map((x) => x * x);
@@ -162,11 +179,27 @@ describe.each(PLATFORMS)("jacobiSvd on $name", ({ create }) => {
   });
 });
 
-function leading(runtime: Runtime, arena: Arena, matrix: Float64Array, n: number, rank: number, oversample: number): Pairs {
+function leading(
+  runtime: Runtime,
+  arena: Arena,
+  matrix: Float64Array,
+  n: number,
+  rank: number,
+  oversample: number,
+): Pairs {
   const k = rank + oversample;
   const [valuesPtr, vectorsPtr] = [arena.out(8 * k), arena.out(8 * k * n)];
   const scratchPtr = arena.out(leadingScratchBytes(n, rank, oversample));
-  const status = runtime.kernels.leadingEigen(valuesPtr, vectorsPtr, arena.put(matrix), scratchPtr, n, rank, oversample, 2);
+  const status = runtime.kernels.leadingEigen(
+    valuesPtr,
+    vectorsPtr,
+    arena.put(matrix),
+    scratchPtr,
+    n,
+    rank,
+    oversample,
+    2,
+  );
   return { status, values: arena.f64(valuesPtr, rank), vectors: arena.f64(vectorsPtr, rank * n) };
 }
 
@@ -187,7 +220,9 @@ describe.each(PLATFORMS)("leadingEigen on $name", ({ create }) => {
   });
 
   it("gives zero values past the rank of the matrix", () => {
-    const { values, status } = withArena(runtime, (arena) => leading(runtime, arena, gram(fallingRows(3, 32, 1), 3, 32), 32, 8, 4));
+    const { values, status } = withArena(runtime, (arena) =>
+      leading(runtime, arena, gram(fallingRows(3, 32, 1), 3, 32), 32, 8, 4),
+    );
     expect(status).toBeGreaterThan(0);
     expect(values[2]).toBeGreaterThan(0);
     for (const value of values.subarray(3)) expect(Math.abs(value)).toBeLessThan(1e-9 * values[0]);

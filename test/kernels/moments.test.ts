@@ -17,7 +17,11 @@ function moments(runtime: Runtime, arena: Arena, { rows, rowCount, dim, centre, 
   const rowsPtr = arena.put(rows);
   const centrePtr = centre ? arena.put(centre) : 0;
   const weightsPtr = weights ? arena.put(weights) : 0;
-  const [meanPtr, momentPtr, scratchPtr] = [arena.out(8 * dim), arena.out(8 * dim * dim), arena.out(momentScratchBytes(dim))];
+  const [meanPtr, momentPtr, scratchPtr] = [
+    arena.out(8 * dim),
+    arena.out(8 * dim * dim),
+    arena.out(momentScratchBytes(dim)),
+  ];
   const total = runtime.kernels.mean(meanPtr, rowsPtr, weightsPtr, rowCount, dim);
   runtime.kernels.secondMoment(momentPtr, rowsPtr, centrePtr, weightsPtr, scratchPtr, rowCount, dim);
   return { total, mean: arena.f64(meanPtr, dim), moment: arena.f64(momentPtr, dim * dim) };
@@ -41,18 +45,27 @@ describe.each(PLATFORMS)("moments on $name", ({ create }) => {
     runtime = await create();
   });
 
-  it.each(SIZES.filter((dim) => dim <= 65))("second moment of dimension %i within 1e-6 of its trace, symmetric", (dim) => {
-    for (const rowCount of [1, 31, 32, 33, 129]) {
-      const input = { rows: noise(rowCount * dim, dim + 1), rowCount, dim, centre: noise(dim, 5), weights: noise(rowCount, 6).map(Math.abs) };
-      const { moment } = withArena(runtime, (arena) => moments(runtime, arena, input));
-      const expected = expectedMoment(input);
-      const trace = Array.from({ length: dim }, (_, i) => expected[i * (dim + 1)]).reduce((a, b) => a + b, 0);
-      expected.forEach((x, i) => {
-        expect(Math.abs(moment[i] - x)).toBeLessThanOrEqual(1e-6 * trace);
-        expect(moment[i]).toBe(moment[(i % dim) * dim + Math.floor(i / dim)]);
-      });
-    }
-  });
+  it.each(SIZES.filter((dim) => dim <= 65))(
+    "second moment of dimension %i within 1e-6 of its trace, symmetric",
+    (dim) => {
+      for (const rowCount of [1, 31, 32, 33, 129]) {
+        const input = {
+          rows: noise(rowCount * dim, dim + 1),
+          rowCount,
+          dim,
+          centre: noise(dim, 5),
+          weights: noise(rowCount, 6).map(Math.abs),
+        };
+        const { moment } = withArena(runtime, (arena) => moments(runtime, arena, input));
+        const expected = expectedMoment(input);
+        const trace = Array.from({ length: dim }, (_, i) => expected[i * (dim + 1)]).reduce((a, b) => a + b, 0);
+        expected.forEach((x, i) => {
+          expect(Math.abs(moment[i] - x)).toBeLessThanOrEqual(1e-6 * trace);
+          expect(moment[i]).toBe(moment[(i % dim) * dim + Math.floor(i / dim)]);
+        });
+      }
+    },
+  );
 
   it("sums the mean in f64: a small spread on a large offset survives", () => {
     const rowCount = 100_000;
@@ -76,7 +89,12 @@ describe.each(PLATFORMS)("moments on $name", ({ create }) => {
   it("weights of 2 count as the row twice", () => {
     const [a, b] = [noise(8, 1), noise(8, 2)];
     const weighted = withArena(runtime, (arena) =>
-      moments(runtime, arena, { rows: Float32Array.of(...a, ...b), rowCount: 2, dim: 8, weights: Float32Array.of(2, 1) }),
+      moments(runtime, arena, {
+        rows: Float32Array.of(...a, ...b),
+        rowCount: 2,
+        dim: 8,
+        weights: Float32Array.of(2, 1),
+      }),
     );
     const repeated = withArena(runtime, (arena) =>
       moments(runtime, arena, { rows: Float32Array.of(...a, ...a, ...b), rowCount: 3, dim: 8 }),

@@ -5,7 +5,15 @@ import { sameBits } from "../support/exact.ts";
 import { PLATFORMS } from "../support/platforms.ts";
 
 const SHAPES: [rows: number, dim: number, channels: number][] = [
-  [0, 4, 4], [1, 1, 1], [3, 8, 8], [4, 8, 8], [5, 12, 9], [33, 64, 20], [64, 192, 101], [17, 6, 0], [7, 63, 33],
+  [0, 4, 4],
+  [1, 1, 1],
+  [3, 8, 8],
+  [4, 8, 8],
+  [5, 12, 9],
+  [33, 64, 20],
+  [64, 192, 101],
+  [17, 6, 0],
+  [7, 63, 33],
 ];
 
 function both(runtime: Runtime, arena: Arena, rowCount: number, dim: number, channels: number, centred: boolean) {
@@ -26,19 +34,22 @@ describe.each(PLATFORMS)("project and synthesize on $name", ({ create }) => {
     runtime = await create();
   });
 
-  it.each(SHAPES)("%i rows of %i to %i channels as defined, nothing between strides touched", (rowCount, dim, channels) => {
-    const rows = noise(rowCount * dim, 2);
-    const [centre, analysis] = [noise(dim, 3), noise(dim * channels, 4)];
-    const { latents, stride } = withArena(runtime, (arena) => both(runtime, arena, rowCount, dim, channels, true));
-    for (let c = 0; c < channels; c++) {
-      for (let t = 0; t < stride; t++) {
-        let sum = 0;
-        for (let d = 0; d < dim; d++) sum += (rows[t * dim + d] - centre[d]) * analysis[d * channels + c];
-        if (t < rowCount) expect(Math.abs(latents[c * stride + t] - sum)).toBeLessThan(1e-5 * (1 + dim / 10));
-        else expect(latents[c * stride + t]).toBe(7);
+  it.each(SHAPES)(
+    "%i rows of %i to %i channels as defined, nothing between strides touched",
+    (rowCount, dim, channels) => {
+      const rows = noise(rowCount * dim, 2);
+      const [centre, analysis] = [noise(dim, 3), noise(dim * channels, 4)];
+      const { latents, stride } = withArena(runtime, (arena) => both(runtime, arena, rowCount, dim, channels, true));
+      for (let c = 0; c < channels; c++) {
+        for (let t = 0; t < stride; t++) {
+          let sum = 0;
+          for (let d = 0; d < dim; d++) sum += (rows[t * dim + d] - centre[d]) * analysis[d * channels + c];
+          if (t < rowCount) expect(Math.abs(latents[c * stride + t] - sum)).toBeLessThan(1e-5 * (1 + dim / 10));
+          else expect(latents[c * stride + t]).toBe(7);
+        }
       }
-    }
-  });
+    },
+  );
 
   it("an orthonormal basis gives the rows back", () => {
     // Rows of a Hadamard matrix over 4 are orthonormal.

@@ -8,7 +8,15 @@ import { PLATFORMS } from "../support/platforms.ts";
 
 const LAYOUTS: RotaryLayout[] = ["half-split", "interleaved"];
 
-function rotated(runtime: Runtime, arena: Arena, rows: Float32Array, turns: Int32Array, rotary: Rotary, headDim: number, heads: number) {
+function rotated(
+  runtime: Runtime,
+  arena: Arena,
+  rows: Float32Array,
+  turns: Int32Array,
+  rotary: Rotary,
+  headDim: number,
+  heads: number,
+) {
   const [rowsPtr, turnsPtr, outPtr] = [arena.put(rows), arena.put(turns), arena.out(rows.byteLength)];
   runtime.heap.scratch((frame) => {
     const rotaryPtr = putRotary(runtime.heap, frame, rotary, headDim);
@@ -18,7 +26,13 @@ function rotated(runtime: Runtime, arena: Arena, rows: Float32Array, turns: Int3
 }
 
 /** RoPE by its definition, in f64 with the host's functions. */
-function expected(rows: Float32Array, turns: Int32Array, { layout, frequencies }: Rotary, headDim: number, heads: number) {
+function expected(
+  rows: Float32Array,
+  turns: Int32Array,
+  { layout, frequencies }: Rotary,
+  headDim: number,
+  heads: number,
+) {
   const out = Float64Array.from(rows);
   turns.forEach((turn, row) => {
     for (let head = 0; head < heads; head++) {
@@ -43,7 +57,9 @@ describe.each(PLATFORMS)("rotate on $name", ({ create }) => {
   it.each(LAYOUTS)("is the textbook rotation to 1e-6, partial dimensions left alone: %s", (layout) => {
     fc.assert(
       fc.property(
-        fc.integer({ min: 0, max: 9 }), fc.integer({ min: 1, max: 3 }), fc.integer({ min: 0, max: 16 }),
+        fc.integer({ min: 0, max: 9 }),
+        fc.integer({ min: 1, max: 3 }),
+        fc.integer({ min: 0, max: 16 }),
         fc.integer({ min: -1_000_000, max: 1_000_000 }),
         (rowCount, heads, pairs, turn) => {
           const headDim = 32;

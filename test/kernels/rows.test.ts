@@ -29,7 +29,17 @@ describe.each(PLATFORMS)("rows on $name", ({ create }) => {
   });
 
   it("narrows to the nearest even half, over to infinity", () => {
-    const values = Float32Array.of(65519.99, 65520, 1e30, -1e30, 1 + 2 ** -11, 1 + 3 * 2 ** -11, 2 ** -25, 3 * 2 ** -26, 1e-30);
+    const values = Float32Array.of(
+      65519.99,
+      65520,
+      1e30,
+      -1e30,
+      1 + 2 ** -11,
+      1 + 3 * 2 ** -11,
+      2 ** -25,
+      3 * 2 ** -26,
+      1e-30,
+    );
     const expected = [0x7bff, 0x7c00, 0x7c00, 0xfc00, 0x3c00, 0x3c02, 0, 1, 0];
     withArena(runtime, (arena) => {
       const [valuesPtr, outPtr] = [arena.put(values), arena.out(2 * values.length)];
@@ -57,7 +67,12 @@ describe.each(PLATFORMS)("rows on $name", ({ create }) => {
     });
   });
 
-  it.each([[0, 1], [1, 3], [5, 2], [33, 4]])("gathers %i rows of %i heads and scatters them back", (rowCount, heads) => {
+  it.each([
+    [0, 1],
+    [1, 3],
+    [5, 2],
+    [33, 4],
+  ])("gathers %i rows of %i heads and scatters them back", (rowCount, heads) => {
     const headDim = 8;
     const tokens = rowCount + 3;
     const tensor = noise(heads * tokens * headDim);
@@ -70,12 +85,15 @@ describe.each(PLATFORMS)("rows on $name", ({ create }) => {
       for (let row = 0; row < rowCount; row++) {
         for (let head = 0; head < heads; head++) {
           const at = (head * tokens + row + 1) * headDim;
-          expect(rows.slice((row * heads + head) * headDim, (row * heads + head + 1) * headDim)).toEqual(tensor.slice(at, at + headDim));
+          expect(rows.slice((row * heads + head) * headDim, (row * heads + head + 1) * headDim)).toEqual(
+            tensor.slice(at, at + headDim),
+          );
         }
       }
       runtime.kernels.scatterRows(backPtr + 4 * headDim, rowsPtr, rowCount, heads, headDim, tokens * headDim, headDim);
       const back = arena.f32(backPtr, tensor.length);
-      const inside = (i: number) => Math.floor(i / headDim) % tokens >= 1 && Math.floor(i / headDim) % tokens <= rowCount;
+      const inside = (i: number) =>
+        Math.floor(i / headDim) % tokens >= 1 && Math.floor(i / headDim) % tokens <= rowCount;
       expect(back).toEqual(tensor.map((x, i) => (inside(i) ? x : 0)));
     });
   });

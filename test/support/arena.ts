@@ -23,7 +23,9 @@ export class Arena {
   /** Address of a copy of `values`. */
   put(values: Numbers): number {
     const ptr = this.out(values.byteLength);
-    this.#runtime.heap.u8(ptr, values.byteLength).set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+    this.#runtime.heap
+      .u8(ptr, values.byteLength)
+      .set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
     return ptr;
   }
 
@@ -46,8 +48,14 @@ export class Arena {
   finish(): void {
     for (const { ptr, bytes } of this.#ranges) {
       const all = this.#runtime.heap.u8(ptr, bytes + 2 * GUARD_BYTES + 16);
-      expect(all.subarray(0, GUARD_BYTES).every((x) => x === GUARD), "guard before an output").toBe(true);
-      expect(all.subarray(GUARD_BYTES + bytes).every((x) => x === GUARD), "guard after an output").toBe(true);
+      expect(
+        all.subarray(0, GUARD_BYTES).every((x) => x === GUARD),
+        "guard before an output",
+      ).toBe(true);
+      expect(
+        all.subarray(GUARD_BYTES + bytes).every((x) => x === GUARD),
+        "guard after an output",
+      ).toBe(true);
       this.#runtime.heap.release(ptr);
     }
     this.#ranges.length = 0;

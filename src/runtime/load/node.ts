@@ -6,6 +6,7 @@ export * from "../../index.ts";
 
 /** Loads the kernels and gives a runtime over a memory of its own. */
 export async function createRuntime(options: RuntimeOptions = {}): Promise<Runtime> {
-  const module = options.module ?? (await WebAssembly.compile(await readFile(new URL("./kernels.wasm", import.meta.url))));
+  const module =
+    options.module ?? (await WebAssembly.compile(await readFile(new URL("./kernels.wasm", import.meta.url))));
   return instantiate(module, options);
 }

@@ -1,6 +1,7 @@
 /** Entry for Cloudflare Workers, which cannot compile from bytes: the bundler gives a ready module. */
-import module from "./kernels.wasm";
+
 import { instantiate, type Runtime, type RuntimeOptions } from "../runtime.ts";
+import module from "./kernels.wasm";
 
 export * from "../../index.ts";
 
