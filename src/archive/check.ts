@@ -139,6 +139,11 @@ function checkBasis({ basis }: CodedGroup, channels: number, dim: number, fail: 
     if (!Number.isFinite(scale)) fail(`basis.scales[${i}]`, "a finite number", scale);
   });
   if (basis.codes.length !== channels * dim) fail("basis.codes", `${channels * dim} codes`, basis.codes.length);
+  const { columnScales } = basis;
+  if (columnScales && columnScales.length !== dim) fail("basis.columnScales", `${dim} elements`, columnScales.length);
+  // A positive, finite f16: not zero, no sign, exponent below 31.
+  const bad = columnScales?.findIndex((bits) => bits === 0 || bits >= 0x7c00) ?? -1;
+  if (bad >= 0) fail(`basis.columnScales[${bad}]`, "a positive finite f16", fromHalf(columnScales![bad]));
   for (let c = 0, i = 0; c < channels; c++) {
     const width = basis.widths[c];
     for (const end = i + dim; i < end; i++) {

@@ -64,14 +64,15 @@ export const describeSection = ({ kind, layer }: SectionName): string =>
 /**
  * A head group, without padding inside, n channels of dim = headCount * headDim:
  *
- *   0 u16 firstHead | 2 u16 headCount | 4 u16 n | 6 u16 flags (1: offsets follow the scales)
+ *   0 u16 firstHead | 2 u16 headCount | 4 u16 n | 6 u16 flags (1: offsets follow the scales; 2: column scales follow the basis rows)
  *   8 u8 width[n] | u8 kind[n] (0 normal, 1 uniform) | f32 scale[n] | f32 offset[n] where flagged
  *     u8 basis width[n] | f32 basis scale[n] | basis rows[n], each packed as bits.ts says
+ *     u16 column scale[dim] (f16) where flagged
  *     keys:   u16 centre[dim] (f16)
  *     values: f32 least | f32 step | u8 norm code[coded tokens]
  *     u8 planes[blocks * planes a block * 16]
  */
-export const GROUP = { headBytes: 8, flagOffsets: 1 } as const;
+export const GROUP = { headBytes: 8, flagOffsets: 1, flagColumns: 2 } as const;
 
 export const BOOK_KINDS = ["normal", "uniform"] as const;
 
@@ -79,7 +80,7 @@ export const BOOK_KINDS = ["normal", "uniform"] as const;
 export function groupBytes(group: CodedGroup, dim: number): number {
   const { books, basis, centre, norms, planes } = group;
   const bookBytes = books.length * (needsOffsets(group) ? 10 : 6);
-  let basisBytes = 5 * books.length;
+  let basisBytes = 5 * books.length + (basis.columnScales ? 2 * dim : 0);
   for (const width of basis.widths) basisBytes += packedRowBytes(dim, width);
   const sideBytes = (centre ? 2 * centre.length : 0) + (norms ? 8 + norms.codes.length : 0);
   return GROUP.headBytes + bookBytes + basisBytes + sideBytes + planes.length;

@@ -2,7 +2,7 @@
  * Archive version 1: bytes to a compressed cache. Nothing is believed before it is checked: sizes against the file,
  * bytes against their checksums, contents against the rules of check.ts. Every failure is a FormatError.
  */
-import type { ChannelBook, CodedCache, CodedGroup, CodedLayer } from "../codec/coded.ts";
+import type { ChannelBook, CodedBasis, CodedCache, CodedGroup, CodedLayer } from "../codec/coded.ts";
 import { countWidths } from "../codec/layout.ts";
 import { checkRotary, type Rotary } from "../codec/rotary.ts";
 import { FormatError } from "../errors.ts";
@@ -143,12 +143,13 @@ function readGroup(section: ByteReader, place: GroupPlace, nextHead: number, pre
   const fail: Fail = failAt(section, prefix, section.at);
   const [firstHead, headCount, channels, flags] = section.u16(4, `${prefix}head`);
   checkHeads({ firstHead, headCount }, nextHead, place.kvHeads, fail);
-  if ((flags & ~GROUP.flagOffsets) !== 0) fail("flags", `0 or ${GROUP.flagOffsets}`, flags);
+  const known = GROUP.flagOffsets | GROUP.flagColumns;
+  if ((flags & ~known) !== 0) fail("flags", `0 to ${known}`, flags);
   const dim = headCount * place.headDim;
   const widths = section.u8(channels, `${prefix}books`);
   checkWidths(widths, dim, fail);
   const books = readBooks(section, widths, (flags & GROUP.flagOffsets) !== 0, prefix, fail);
-  const basis = readBasis(section, channels, dim, prefix, fail);
+  const basis = readBasis(section, channels, dim, (flags & GROUP.flagColumns) !== 0, prefix, fail);
   const side: Pick<CodedGroup, "centre" | "norms"> = {};
   if (place.role === "keys") {
     side.centre = section.u16(dim, `${prefix}centre`);
@@ -173,7 +174,14 @@ function readBooks(section: ByteReader, widths: Uint8Array, offsetsToo: boolean,
   });
 }
 
-function readBasis(section: ByteReader, channels: number, dim: number, prefix: string, fail: Fail) {
+function readBasis(
+  section: ByteReader,
+  channels: number,
+  dim: number,
+  columnsToo: boolean,
+  prefix: string,
+  fail: Fail,
+): CodedBasis {
   const part = `${prefix}basis`;
   const widths = section.u8(channels, part);
   checkBasisWidths(widths, channels, fail);
@@ -187,5 +195,5 @@ function readBasis(section: ByteReader, channels: number, dim: number, prefix: s
     const rest = unpackRow(packed, at, widths[c], codes.subarray(c * dim, (c + 1) * dim));
     if (rest !== 0) fail(`basis row ${c}`, "zero bits after the last code", rest);
   }
-  return { widths, scales, codes };
+  return { widths, scales, codes, ...(columnsToo && { columnScales: section.u16(dim, part) }) };
 }

@@ -149,7 +149,8 @@ function encodeGroups(groups: CodedGroup[], place: GroupPlace, fail: Fail): Uint
 function putGroup(out: ByteWriter, group: CodedGroup, dim: number): void {
   const { books, basis, centre, norms, planes } = group;
   const hasOffsets = needsOffsets(group);
-  out.u16([group.firstHead, group.headCount, books.length, hasOffsets ? GROUP.flagOffsets : 0]);
+  const flags = (hasOffsets ? GROUP.flagOffsets : 0) | (basis.columnScales ? GROUP.flagColumns : 0);
+  out.u16([group.firstHead, group.headCount, books.length, flags]);
   out.u8(Uint8Array.from(books, (book) => book.width));
   out.u8(Uint8Array.from(books, (book) => BOOK_KINDS.indexOf(book.kind)));
   out.f32(books.map((book) => book.scale));
@@ -159,6 +160,7 @@ function putGroup(out: ByteWriter, group: CodedGroup, dim: number): void {
   basis.widths.forEach((width, c) => {
     packRow(basis.codes.subarray(c * dim, (c + 1) * dim), width, out.bytes, out.skip(packedRowBytes(dim, width)));
   });
+  if (basis.columnScales) out.u16(basis.columnScales);
   if (centre) out.u16(centre);
   if (norms) {
     out.f32([norms.least, norms.step]);

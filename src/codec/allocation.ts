@@ -1,7 +1,8 @@
 /**
- * Bits a latent channel by greedy marginal returns (reverse water-filling with real quantizers, Cover and Thomas
- * ch. 10): spend where a bit removes most variance. Because Lloyd-Max distortion is convex over the widths, the greedy
- * order is one sort over all steps of all channels.
+ * Bits a latent channel by one price of a bit for all groups (reverse water-filling with real quantizers, Cover and
+ * Thomas ch. 10): each group takes the widths that make distortion + price * bits least, and the price is the lowest
+ * that the budget allows. Bits are counted as planes hold them (layout.ts), so a group weighs a whole plane against
+ * its padding; measured on real caches, cutting planes after the fact cost a tenth more KL at 24 small groups.
  */
 
 import { WIDTHS } from "./layout.ts";
@@ -17,21 +18,27 @@ export const DISTORTION: Record<number, number> = {
 };
 
 /**
- * Widths for the channels of all groups together, at most `totalBits` a token with the padding of planes counted
- * (see layout.ts): what padding takes is saved elsewhere, and free places in planes are given to the next channels.
+ * Widths for the channels of all groups together, at most `totalBits` a token with the padding of planes counted.
  * variances: a spectrum a group, falling. Channels of zero variance get 0.
  */
 export function allocate(variances: Float64Array[], totalBits: number): Uint8Array[] {
-  let budget = totalBits;
-  for (;;) {
-    const widths = greedy(variances, budget);
-    const excess = widths.reduce((sum, w) => sum + paddedBits(w), 0) - totalBits;
-    if (excess <= 0) {
-      widths.forEach((w, group) => fillPlanes(w, variances[group]));
-      return widths;
-    }
-    budget -= Math.max(1, excess);
+  const groups = variances.map((variance) => new Spectrum(variance));
+  const atPrice = (price: number): Shares[] => groups.map((group) => group.cheapest(price));
+  const bitsAt = (shares: Shares[]): number => shares.reduce((sum, share) => sum + share.bits, 0);
+  let high = groups.reduce((top, group) => Math.max(top, group.variance[0] ?? 0), 0);
+  let low = 0;
+  let best = atPrice(2 * high);
+  if (high === 0) return best.map((share, i) => widthsOf(share, variances[i].length));
+  for (let i = 0; i < BISECTIONS; i++) {
+    // Prices span many powers of ten: halve the exponent's range first, then the rest.
+    const price = low > 0 ? Math.sqrt(low * high) : high / 1e4;
+    const shares = atPrice(price);
+    if (bitsAt(shares) <= totalBits) [high, best] = [price, shares];
+    else low = price;
+    if (high < Number.MIN_VALUE * 1e8) break;
   }
+  spendRest(groups, best, totalBits - bitsAt(best), high);
+  return best.map((share, i) => widthsOf(share, variances[i].length));
 }
 
 /** The same bits for equal parts of the channels, as the SVDq paper does; a last part takes the remainder. */
@@ -40,56 +47,91 @@ export function schedule(channels: number, widths: number[]): Uint8Array {
   return Uint8Array.from({ length: channels }, (_, i) => widths[Math.min(widths.length - 1, Math.floor(i / part))]);
 }
 
-interface Step {
-  gain: number;
-  group: number;
-  channel: number;
-  from: number;
-  to: number;
+const BISECTIONS = 60;
+
+/** Channels of a group from the strongest on: `ends[i]` is where those of width 8, 4, 2, 1 end. */
+interface Shares {
+  ends: [number, number, number, number];
+  /** Bits a token of the planes. */
+  bits: number;
+  distortion: number;
 }
 
-function greedy(variances: Float64Array[], totalBits: number): Uint8Array[] {
-  const steps: Step[] = [];
-  variances.forEach((variance, group) => {
-    variance.forEach((x, channel) => {
-      for (let i = 1; x > 0 && i < WIDTHS.length; i++) {
-        const [from, to] = [WIDTHS[i - 1], WIDTHS[i]];
-        steps.push({ gain: (x * (DISTORTION[from] - DISTORTION[to])) / (to - from), group, channel, from, to });
-      }
+/** How far from the unpadded optimum each end is tried. */
+const REACH = [1, 1, 2, 4];
+
+class Spectrum {
+  readonly variance: Float64Array;
+  /** Sum of the first i variances. */
+  readonly #sums: Float64Array;
+
+  constructor(variance: Float64Array) {
+    this.variance = variance;
+    this.#sums = new Float64Array(variance.length + 1);
+    variance.forEach((x, i) => {
+      this.#sums[i + 1] = this.#sums[i] + x;
     });
-  });
-  steps.sort((a, b) => b.gain - a.gain);
-  const widths = variances.map((variance) => new Uint8Array(variance.length));
-  let rest = totalBits;
-  for (const { group, channel, from, to } of steps) {
-    if (to - from > rest || widths[group][channel] !== from) continue;
-    widths[group][channel] = to;
-    rest -= to - from;
   }
-  return widths;
-}
 
-function count(widths: Uint8Array, width: number): number {
-  return widths.reduce((n, w) => n + (w === width ? 1 : 0), 0);
-}
-
-/** Bits a token of the planes of a group. */
-function paddedBits(widths: Uint8Array): number {
-  const whole = 8 * count(widths, 8) + 4 * count(widths, 4);
-  return whole + 4 * Math.ceil(count(widths, 2) / 2) + 4 * Math.ceil(count(widths, 1) / 4);
-}
-
-/** Gives free places of the last 2-bit and 1-bit planes to the strongest channels below. */
-function fillPlanes(widths: Uint8Array, variance: Float64Array): void {
-  const onePlaces = 4 * Math.ceil(count(widths, 1) / 4);
-  if (count(widths, 2) % 2 === 1) promote(widths, variance, onePlaces > 0 ? 1 : 0, 2);
-  for (let free = onePlaces - count(widths, 1); free > 0; free--) promote(widths, variance, 0, 1);
-}
-
-function promote(widths: Uint8Array, variance: Float64Array, from: number, to: number): void {
-  let best = -1;
-  for (let i = 0; i < widths.length; i++) {
-    if (widths[i] === from && variance[i] > 0 && (best < 0 || variance[i] > variance[best])) best = i;
+  /** Shares that make distortion + price * bits least. */
+  cheapest(price: number): Shares {
+    const middle = [8, 4, 2, 1].map((width) => this.#endOf(width, price));
+    const most = this.#endOf(1, 0);
+    let best = this.#shares([0, 0, 0, 0]);
+    const around = (i: number, from: number): number[] => {
+      const [first, last] = [Math.max(from, middle[i] - REACH[i]), Math.min(most, middle[i] + REACH[i])];
+      return Array.from({ length: Math.max(0, last - first + 1) }, (_, k) => first + k);
+    };
+    for (const e8 of around(0, 0)) {
+      for (const e4 of around(1, e8)) {
+        for (const e2 of around(2, e4)) {
+          for (const e1 of around(3, e2)) {
+            const shares = this.#shares([e8, e4, e2, e1]);
+            if (shares.distortion + price * shares.bits < best.distortion + price * best.bits) best = shares;
+          }
+        }
+      }
+    }
+    return best;
   }
-  if (best >= 0) widths[best] = to;
+
+  /** Channels worth `width` bits at that price when padding costs nothing; variances fall, so they come first. */
+  #endOf(width: number, price: number): number {
+    const from = WIDTHS[WIDTHS.indexOf(width as (typeof WIDTHS)[number]) - 1];
+    const least = (price * (width - from)) / (DISTORTION[from] - DISTORTION[width]);
+    let [low, high] = [0, this.variance.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.variance[middle] > least) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  #shares(ends: Shares["ends"]): Shares {
+    const [e8, e4, e2, e1] = ends;
+    const sums = this.#sums;
+    const part = (from: number, to: number, width: number): number => (sums[to] - sums[from]) * DISTORTION[width];
+    const rest = sums[sums.length - 1] - sums[e1];
+    return {
+      ends,
+      bits: 8 * e8 + 4 * (e4 - e8 + Math.ceil((e2 - e4) / 2) + Math.ceil((e1 - e2) / 4)),
+      distortion: part(0, e8, 8) + part(e8, e4, 4) + part(e4, e2, 2) + part(e2, e1, 1) + rest,
+    };
+  }
+}
+
+/** Groups that change at the same price make the total jump: what is left goes to those that a lower price changes. */
+function spendRest(groups: Spectrum[], shares: Shares[], rest: number, price: number): void {
+  for (let i = 0; i < groups.length && rest >= 4; i++) {
+    const next = groups[i].cheapest(price * 0.9);
+    const more = next.bits - shares[i].bits;
+    if (more <= 0 || more > rest) continue;
+    shares[i] = next;
+    rest -= more;
+  }
+}
+
+function widthsOf({ ends: [e8, e4, e2, e1] }: Shares, channels: number): Uint8Array {
+  return Uint8Array.from({ length: channels }, (_, i) => (i < e8 ? 8 : i < e4 ? 4 : i < e2 ? 2 : i < e1 ? 1 : 0));
 }

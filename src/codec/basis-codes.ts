@@ -1,56 +1,115 @@
 /**
- * Basis rows in few bits. An error of relative size b in a row of variance v adds v * b to the squared error, beside
- * v * DISTORTION[width] of the codes; so a channel of 1-bit codes needs far fewer basis bits than one of 8-bit codes
- * (docs/adr/0005 has the measurement).
+ * Basis rows in few bits. An error of relative size b in the row of a channel of variance v costs v * b, beside
+ * v * DISTORTION[width] for its codes; a bit more a row costs dim bits a cache, a bit more a code costs a bit a token.
+ * Both buy a factor of four, so they balance where v * b is dim / tokens of what codes cost a channel. "auto" gives
+ * each row the fewest bits that keep it below a part of that balance (docs/adr/0005 has the measurement): strong
+ * channels get many, channels of one bit few, long caches finer rows than short ones.
  */
+import { DISTORTION } from "./allocation.ts";
+import type { Basis } from "./basis.ts";
 import type { CodedBasis } from "./coded.ts";
+import { fromHalf, toHalf } from "./half.ts";
 import type { CodecOptions } from "./options.ts";
 
-/** Basis bits for each width of code under "auto". */
-const AUTO_BITS: Record<number, number> = (globalThis as any).process?.env?.AB
-  ? JSON.parse((globalThis as any).process.env.AB)
-  : { 1: 5, 2: 6, 4: 8, 8: 8 };
+export const LEAST_BASIS_BITS = 3;
+export const MOST_BASIS_BITS = 12;
+/** Part of the balance that a row's error may take: the minimum is flat, and a cache that grows wants finer rows. */
+const BALANCE_PART = 0.2;
 /** Clips tried: part of the greatest element that the largest code stands for. */
 const CLIPS = [1, 0.9, 0.8, 0.7];
 
-/** rows (channels, dim) f32; widths of the channels' codes. */
+/** Channels that are kept: their numbers in the basis and the widths of their codes. */
+export interface KeptChannels {
+  channels: number[];
+  widths: number[];
+}
+
+/** Synthesis rows of the kept channels for a cache of `tokens` coded tokens. */
 export function codeBasis(
-  rows: Float32Array,
-  dim: number,
-  widths: ArrayLike<number>,
+  basis: Basis,
+  kept: KeptChannels,
+  tokens: number,
   bits: CodecOptions["basisBits"],
 ): CodedBasis {
-  const channels = widths.length;
-  const coded = {
-    widths: new Uint8Array(channels),
-    scales: new Float32Array(channels),
-    codes: new Int16Array(rows.length),
+  const { dim } = basis;
+  const count = kept.channels.length;
+  const columns = columnScalesOf(basis);
+  const columnScales = columns && Float64Array.from(columns, fromHalf);
+  const coded: CodedBasis = {
+    widths: new Uint8Array(count),
+    scales: new Float32Array(count),
+    codes: new Int16Array(count * dim),
+    ...(columns && { columnScales: columns }),
   };
-  for (let c = 0; c < channels; c++) {
-    coded.widths[c] = bits === "auto" ? AUTO_BITS[widths[c]] : bits;
-    coded.scales[c] = codeRow(
-      rows.subarray(c * dim, (c + 1) * dim),
-      coded.codes.subarray(c * dim, (c + 1) * dim),
-      coded.widths[c],
-    );
-  }
+  const allowed = allowedErrors(basis, kept, tokens);
+  kept.channels.forEach((channel, i) => {
+    const row = Float64Array.from(basis.synthesis.subarray(channel * dim, (channel + 1) * dim));
+    if (columnScales) for (let d = 0; d < dim; d++) row[d] /= columnScales[d];
+    const fit = bits === "auto" ? fewestBits(row, allowed[i]) : fitRow(row, bits);
+    coded.widths[i] = fit.bits;
+    coded.scales[i] = fit.scale;
+    const last = 2 ** (fit.bits - 1) - 1;
+    for (let d = 0; d < dim; d++) coded.codes[i * dim + d] = codeOf(row[d], fit.scale, last);
+  });
   return coded;
 }
 
-/** Fills `codes`; returns the scale of least squared error among the clips. */
-function codeRow(row: Float32Array, codes: Int16Array, bits: number): number {
+/** Relative squared error that each kept row may have: `BALANCE_PART` of the balance. */
+function allowedErrors({ dim, variance }: Basis, { channels, widths }: KeptChannels, tokens: number): number[] {
+  const costs = channels.map((channel, i) => variance[channel] * DISTORTION[widths[i]]);
+  const level = costs.reduce((a, b) => a + b, 0) / costs.length;
+  return channels.map(
+    (channel) => (BALANCE_PART * level * dim) / tokens / Math.max(variance[channel], Number.MIN_VALUE),
+  );
+}
+
+/**
+ * Errors of a row count by the metric's diagonal, so columns are divided by its root (f16, geometric mean near 1)
+ * before they are rounded. Undefined without a metric.
+ */
+function columnScalesOf({ dim, roots }: Basis): Uint16Array | undefined {
+  if (!roots) return undefined;
+  const size = dim / roots.length;
+  const scales = Float64Array.from({ length: dim }, (_, d) => {
+    const row = roots[Math.floor(d / size)].subarray((d % size) * size, ((d % size) + 1) * size);
+    return 1 / Math.sqrt(row.reduce((sum, x) => sum + x * x, 0));
+  });
+  // Normalized by a plain mean of squares: no logarithm of the host takes part.
+  const mean = Math.sqrt(scales.reduce((sum, x) => sum + x * x, 0) / dim);
+  return Uint16Array.from(scales, (x) => toHalf(Math.max(2 ** -10, x / mean)));
+}
+
+interface RowFit {
+  bits: number;
+  scale: number;
+  /** Squared error over the row's square. */
+  error: number;
+}
+
+function fewestBits(row: Float64Array, allowed: number): RowFit {
+  let fit = fitRow(row, LEAST_BASIS_BITS);
+  while (fit.error > allowed && fit.bits < MOST_BASIS_BITS) fit = fitRow(row, fit.bits + 1);
+  return fit;
+}
+
+/** The scale of least squared error among the clips. */
+function fitRow(row: Float64Array, bits: number): RowFit {
   const last = 2 ** (bits - 1) - 1;
-  const top = row.reduce((a, x) => Math.max(a, Math.abs(x)), 0);
-  if (top === 0) return 0;
-  let best = 0;
-  let bestError = Infinity;
+  let top = 0;
+  let square = 0;
+  for (const x of row) {
+    top = Math.max(top, Math.abs(x));
+    square += x * x;
+  }
+  const best: RowFit = { bits, scale: 0, error: 0 };
+  if (top === 0) return best;
+  best.error = Infinity;
   for (const clip of bits >= 8 ? [1] : CLIPS) {
     const scale = Math.fround((top * clip) / last);
     let error = 0;
     for (const x of row) error += (x - scale * codeOf(x, scale, last)) ** 2;
-    if (error < bestError) [best, bestError] = [scale, error];
+    if (error / square < best.error) Object.assign(best, { scale, error: error / square });
   }
-  for (let d = 0; d < row.length; d++) codes[d] = codeOf(row[d], best, last);
   return best;
 }
 
@@ -59,5 +118,9 @@ const codeOf = (x: number, scale: number, last: number): number =>
 
 /** The rows that a reader sees: (channels, dim) f32. */
 export function basisRows(basis: CodedBasis, dim: number): Float32Array {
-  return Float32Array.from(basis.codes, (code, i) => Math.fround(code * basis.scales[Math.floor(i / dim)]));
+  const columns = basis.columnScales && Float32Array.from(basis.columnScales, fromHalf);
+  return Float32Array.from(basis.codes, (code, i) => {
+    const x = Math.fround(code * basis.scales[Math.floor(i / dim)]);
+    return columns ? x * columns[i % dim] : x;
+  });
 }

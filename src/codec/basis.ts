@@ -5,6 +5,7 @@
 import { ConvergenceError } from "../errors.ts";
 import type { Frame } from "../runtime/heap.ts";
 import type { Runtime } from "../runtime/runtime.ts";
+import { multiplyBlocks } from "./analysis.ts";
 import { eigenScratchBytes, leadingScratchBytes, momentScratchBytes, roundUp } from "./layout.ts";
 import type { MetricRoot } from "./metric.ts";
 
@@ -16,10 +17,10 @@ export interface Basis {
   variance: Float64Array;
   /** Sum of all variances, also of channels beyond the rank. */
   energy: number;
-  /** (rank, dim): latent c = analysis row c · (row - centre). */
-  analysis: Float32Array;
   /** (rank, dim): row = centre + sum of latent c * synthesis row c. */
   synthesis: Float32Array;
+  /** M^½ of each kv head where a metric was given, see metric.ts. */
+  roots?: Float64Array[];
 }
 
 /** From this dimension on only the leading channels are looked for. */
@@ -54,57 +55,33 @@ export function findBasis(runtime: Runtime, input: BasisInput): Basis {
     const momentPtr = frame.reserve(8 * dim * dim);
     const scratchPtr = frame.reserve(momentScratchBytes(dim));
     kernels.secondMoment(momentPtr, input.rowsPtr, input.centrePtr, input.weightsPtr, scratchPtr, input.rowCount, dim);
-    if (metric) whiten(runtime, frame, momentPtr, dim, metric);
+    const roots = metric?.map((m) => m.root);
+    if (roots) whiten(runtime, frame, momentPtr, dim, roots);
     const moment = heap.f64(momentPtr, dim * dim);
     let energy = 0;
     for (let i = 0; i < dim; i++) energy += moment[i * (dim + 1)];
-    const { variance, vectors, rank } = eigenvectors(runtime, frame, momentPtr, dim, input.rank);
-    const plain = Float32Array.from(vectors);
-    if (!metric) return { dim, rank, variance, energy, analysis: plain, synthesis: plain };
-    const blocks = (pick: (m: MetricRoot) => Float64Array): Float32Array =>
-      Float32Array.from(multiplyBlocks(runtime, vectors, rank, dim, metric.map(pick)));
-    return { dim, rank, variance, energy, analysis: blocks((m) => m.root), synthesis: blocks((m) => m.inverse) };
+    const { variance, vectorsPtr, rank } = eigenvectors(runtime, frame, momentPtr, dim, input.rank);
+    if (metric)
+      multiplyBlocks(
+        runtime,
+        vectorsPtr,
+        rank,
+        dim,
+        metric.map((m) => m.inverse),
+      );
+    const synthesis = Float32Array.from(heap.f64(vectorsPtr, rank * dim));
+    return { dim, rank, variance, energy, synthesis, ...(roots && { roots }) };
   });
 }
 
 /** moment = A moment A with A the block diagonal of the roots. */
-function whiten(runtime: Runtime, frame: Frame, momentPtr: number, dim: number, metric: MetricRoot[]): void {
-  const { kernels, heap } = runtime;
-  const productPtr = frame.reserve(8 * dim * dim);
-  const roots = metric.map((m) => m.root);
-  // Both factors are symmetric: A M A = ((M A)' A), and (M A)' is a transpose away.
-  for (let side = 0; side < 2; side++) {
-    const product = multiplyBlocks(runtime, heap.f64(momentPtr, dim * dim).slice(), dim, dim, roots);
-    heap.f64(productPtr, dim * dim).set(product);
-    kernels.transpose(momentPtr, productPtr, dim, dim);
-  }
-}
-
-/** matrix (rows, dim) times a block diagonal of square blocks. */
-function multiplyBlocks(
-  runtime: Runtime,
-  matrix: Float64Array,
-  rows: number,
-  dim: number,
-  blocks: Float64Array[],
-): Float64Array {
-  const { kernels, heap } = runtime;
-  const size = dim / blocks.length;
-  const out = new Float64Array(rows * dim);
-  return heap.scratch((frame) => {
-    const [inPtr, outPtr] = [frame.reserve(8 * rows * size), frame.reserve(8 * rows * size)];
-    const blockPtr = frame.reserve(8 * size * size);
-    blocks.forEach((block, index) => {
-      const part = heap.f64(inPtr, rows * size);
-      for (let i = 0; i < rows; i++)
-        part.set(matrix.subarray(i * dim + index * size, i * dim + (index + 1) * size), i * size);
-      heap.f64(blockPtr, size * size).set(block);
-      kernels.multiply(outPtr, inPtr, blockPtr, rows, size, size);
-      const product = heap.f64(outPtr, rows * size);
-      for (let i = 0; i < rows; i++) out.set(product.subarray(i * size, (i + 1) * size), i * dim + index * size);
-    });
-    return out;
-  });
+function whiten(runtime: Runtime, frame: Frame, momentPtr: number, dim: number, roots: Float64Array[]): void {
+  const transposedPtr = frame.reserve(8 * dim * dim);
+  // Both factors are symmetric: A M A = ((M A)' A)', and a transpose of a symmetric matrix is itself.
+  multiplyBlocks(runtime, momentPtr, dim, dim, roots);
+  runtime.kernels.transpose(transposedPtr, momentPtr, dim, dim);
+  multiplyBlocks(runtime, transposedPtr, dim, dim, roots);
+  runtime.heap.f64(momentPtr, dim * dim).set(runtime.heap.f64(transposedPtr, dim * dim));
 }
 
 function eigenvectors(
@@ -113,7 +90,7 @@ function eigenvectors(
   momentPtr: number,
   dim: number,
   wanted: number,
-): { variance: Float64Array; vectors: Float64Array; rank: number } {
+): { variance: Float64Array; vectorsPtr: number; rank: number } {
   const { kernels, heap } = runtime;
   const truncated = wanted + OVERSAMPLE < dim;
   const rank = truncated ? wanted : dim;
@@ -125,5 +102,5 @@ function eigenvectors(
     ? kernels.leadingEigen(valuesPtr, vectorsPtr, momentPtr, scratchPtr, dim, wanted, OVERSAMPLE, ITERATIONS)
     : kernels.eigen(valuesPtr, vectorsPtr, momentPtr, scratchPtr, dim);
   if (sweeps < 0) throw new ConvergenceError(`eigenvectors of a ${dim} x ${dim} second moment: status ${sweeps}`);
-  return { rank, variance: heap.f64(valuesPtr, rank).slice(), vectors: heap.f64(vectorsPtr, rank * dim).slice() };
+  return { rank, variance: heap.f64(valuesPtr, rank).slice(), vectorsPtr };
 }

@@ -19,7 +19,7 @@ export interface KindBytes {
 
 export const basisBytes = (group: CodedGroup): number => {
   const dim = group.books.length ? group.basis.codes.length / group.books.length : 0;
-  let bytes = 0;
+  let bytes = 2 * (group.basis.columnScales?.length ?? 0);
   for (const width of group.basis.widths) bytes += Math.ceil((dim * width) / 8) + 4 + 1;
   return bytes;
 };

@@ -11,6 +11,8 @@ import { LLOYD_MAX } from "./lloyd-max.ts";
 
 const NORMAL_SCALES = [0.8, 0.9, 1, 1.1, 1.25, 1.5, 2];
 const UNIFORM_CLIPS = [1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3];
+/** Tried on the best of those. */
+const REFINEMENTS = [0.94, 0.97, 1.03, 1.06];
 /** Tokens that the search looks at. */
 const PROBE_TOKENS = 1024;
 
@@ -70,10 +72,13 @@ export function chooseBook(
   const stride = Math.max(1, Math.floor(count / PROBE_TOKENS));
   let best: ChannelBook = { width, kind: "uniform", scale: Math.fround(top), offset: 0 };
   let bestError = Infinity;
-  for (const book of candidates(width, deviation, top)) {
+  const consider = (book: ChannelBook): void => {
     const error = kernels.bookError(shelf.open(book), valuesPtr, Math.ceil(count / stride), stride, width);
     if (error < bestError) [best, bestError] = [book, error];
-  }
+  };
+  candidates(width, deviation, top).forEach(consider);
+  const { kind, scale } = best;
+  for (const factor of REFINEMENTS) consider({ width, kind, scale: Math.fround(scale * factor), offset: 0 });
   return best;
 }
 

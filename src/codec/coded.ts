@@ -14,7 +14,7 @@ export interface ChannelBook {
   offset: number;
 }
 
-/** Basis rows in few bits: row[c, d] = scale[c] * code[c, d], codes signed. */
+/** Basis rows in few bits: row[c, d] = scale[c] * code[c, d] * columnScale[d], codes signed. */
 export interface CodedBasis {
   /** Bits of each channel's row, 2 to 12. */
   widths: Uint8Array;
@@ -22,6 +22,8 @@ export interface CodedBasis {
   scales: Float32Array;
   /** (channels, dim), signed codes. */
   codes: Int16Array;
+  /** (dim) f16 bits; undefined stands for ones. */
+  columnScales?: Uint16Array;
 }
 
 /** Codes of the kv heads that share a basis, firstHead … firstHead + headCount - 1, for all coded tokens. */

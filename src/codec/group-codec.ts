@@ -1,8 +1,9 @@
 /** Rows of one head group to codes in planes and back: project, choose books, encode, pack; the same steps reversed. */
 import type { Frame } from "../runtime/heap.ts";
 import type { Runtime } from "../runtime/runtime.ts";
+import { fitAnalysis } from "./analysis.ts";
 import type { Basis } from "./basis.ts";
-import { basisRows, codeBasis } from "./basis-codes.ts";
+import { basisRows, codeBasis, type KeptChannels } from "./basis-codes.ts";
 import { BookShelf, chooseBook, minMaxBook } from "./codebook.ts";
 import type { ChannelBook, CodedGroup } from "./coded.ts";
 import { BLOCK_TOKENS, blockCount, countWidths, PLANE_BYTES, planeCount } from "./layout.ts";
@@ -28,41 +29,33 @@ export function encodeGroup(runtime: Runtime, input: GroupInput): CodedLatents {
   const { kernels, heap } = runtime;
   const { basis, widths, rowCount } = input;
   const kept = keptChannels(widths);
-  const keptWidths = kept.map((channel) => widths[channel]);
-  const coded = codeBasis(pickRows(basis.synthesis, basis.dim, kept), basis.dim, keptWidths, input.basisBits);
-  if (kept.length === 0) return { books: [], basis: coded, planes: new Uint8Array(0) };
+  const coded = codeBasis(basis, kept, rowCount, input.basisBits);
+  if (kept.widths.length === 0) return { books: [], basis: coded, planes: new Uint8Array(0) };
   return heap.scratch((frame) => {
     const stride = blockCount(rowCount) * BLOCK_TOKENS;
-    const analysisPtr = putF32(
-      heap,
-      frame,
-      transposed(pickRows(basis.analysis, basis.dim, kept), kept.length, basis.dim),
+    const analysis = fitAnalysis(runtime, basisRows(coded, basis.dim), basis.dim, basis.roots);
+    const analysisPtr = putF32(heap, frame, analysis);
+    const latentsPtr = frame.reserve(4 * kept.widths.length * stride);
+    kernels.project(
+      latentsPtr,
+      input.rowsPtr,
+      input.centrePtr,
+      analysisPtr,
+      rowCount,
+      basis.dim,
+      kept.widths.length,
+      stride,
     );
-    const latentsPtr = frame.reserve(4 * kept.length * stride);
-    kernels.project(latentsPtr, input.rowsPtr, input.centrePtr, analysisPtr, rowCount, basis.dim, kept.length, stride);
-    const { books, codesPtr } = encodeChannels(runtime, frame, latentsPtr, rowCount, stride, keptWidths, input.minMax);
-    return { books, basis: coded, planes: pack(runtime, frame, codesPtr, keptWidths, rowCount, stride) };
+    const { books, codesPtr } = encodeChannels(runtime, frame, latentsPtr, rowCount, stride, kept.widths, input.minMax);
+    return { books, basis: coded, planes: pack(runtime, frame, codesPtr, kept.widths, rowCount, stride) };
   });
 }
 
 /** Channels with bits, widths falling, stronger channels first among equals. */
-function keptChannels(widths: Uint8Array): number[] {
-  const kept = Array.from(widths.keys()).filter((channel) => widths[channel] > 0);
-  return kept.sort((a, b) => widths[b] - widths[a] || a - b);
-}
-
-function pickRows(rows: Float32Array, dim: number, channels: number[]): Float32Array {
-  const out = new Float32Array(channels.length * dim);
-  channels.forEach((channel, i) => {
-    out.set(rows.subarray(channel * dim, (channel + 1) * dim), i * dim);
-  });
-  return out;
-}
-
-function transposed(rows: Float32Array, count: number, dim: number): Float32Array {
-  const out = new Float32Array(rows.length);
-  for (let c = 0; c < count; c++) for (let d = 0; d < dim; d++) out[d * count + c] = rows[c * dim + d];
-  return out;
+function keptChannels(widths: Uint8Array): KeptChannels {
+  const channels = Array.from(widths.keys()).filter((channel) => widths[channel] > 0);
+  channels.sort((a, b) => widths[b] - widths[a] || a - b);
+  return { channels, widths: channels.map((channel) => widths[channel]) };
 }
 
 function encodeChannels(

@@ -38,6 +38,17 @@ export const leadingScratchBytes = (n: number, rank: number, oversample: number)
   return 8 * (2 * k * n + 2 * k * k + 2 * k);
 };
 
+/** The numbers above that kernels carry too: a module exports each under this name, compared when it is loaded. */
+export const KERNEL_LAYOUT = {
+  BLOCK_TOKENS,
+  PLANE_BYTES,
+  MOMENT_CHUNK_ROWS,
+  BOOK_THRESHOLDS: BOOK.thresholds,
+  ROTARY_PAIR_COUNT: ROTARY.pairCount,
+  ROTARY_INTERLEAVED: ROTARY.interleaved,
+  ROTARY_FREQUENCIES: ROTARY.frequencies,
+} as const;
+
 /** How many kept channels have each width; channels are sorted by falling width. */
 export interface WidthCounts {
   count8: number;

@@ -21,8 +21,8 @@ export interface CodecOptions {
   metric: boolean;
   /** Weigh tokens by the attention that they receive (0.2 + 0.8 a), where the source has queries. */
   attentionWeights: boolean;
-  /** Bits of a basis element; "auto" spends them where a channel's codes are fine enough to need them. */
-  basisBits: 8 | 6 | 5 | 4 | "auto";
+  /** Bits of a basis element, 3 to 12; "auto" gives each row what its channel is worth (basis-codes.ts). */
+  basisBits: number | "auto";
 }
 
 export const DEFAULT_OPTIONS: CodecOptions = {
@@ -50,9 +50,7 @@ export function checkOptions(given: Partial<CodecOptions>): CodecOptions {
   }
   if (options.anchorSpan !== null) checkSpan(options.anchorSpan);
   if (options.schedule !== null) checkSchedule(options.schedule);
-  if (![4, 5, 6, 8, "auto"].includes(options.basisBits)) {
-    throw new RangeError(`basisBits: expected 4, 5, 6, 8 or "auto", got ${String(options.basisBits)}`);
-  }
+  if (options.basisBits !== "auto") expectInteger("basisBits", options.basisBits, 3, 12);
   return options;
 }
 

@@ -20,7 +20,7 @@ export function checkRotary(rotary: Rotary, headDim: number): Rotary {
     throw new RangeError(`rotary.layout: expected "half-split" or "interleaved", got ${String(rotary.layout)}`);
   }
   expectInteger("rotary.frequencies.length", rotary.frequencies.length, 0, headDim / 2);
-  rotary.frequencies.forEach((f, i) => expectNumber(`rotary.frequencies[${i}]`, f, -Math.PI, Math.PI));
+  for (const [i, f] of rotary.frequencies.entries()) expectNumber(`rotary.frequencies[${i}]`, f, -Math.PI, Math.PI);
   return rotary;
 }
 
@@ -30,21 +30,22 @@ export function checkRotary(rotary: Rotary, headDim: number): Rotary {
  */
 export function frequenciesOf(theta: number, pairs: number): Float64Array {
   expectNumber("theta", theta, 1, 1e12);
-  const ratio = 1 / integerRoot(theta, pairs);
+  const ratio = pairs > 0 ? 1 / integerRoot(theta, pairs) : 1;
   const frequencies = new Float64Array(pairs);
   for (let i = 0; i < pairs; i++) frequencies[i] = integerPower(ratio, i);
   return frequencies;
 }
 
-/** x^(1/n) by Newton's method. */
+/** x^(1/n) for x and n from 1, by Newton's method from above: steps go down until rounding turns one up. */
 export function integerRoot(x: number, n: number): number {
-  let root = 1 + (x - 1) / n;
-  for (let i = 0; i < 500; i++) {
+  // A power of two less than twice the root: far above it a step takes off one part in n only.
+  let root = 1;
+  while (integerPower(root, n) < x) root *= 2;
+  for (;;) {
     const next = root + (x / integerPower(root, n - 1) - root) / n;
-    if (next >= root && i > 0) break;
+    if (next >= root) return root;
     root = next;
   }
-  return root;
 }
 
 function integerPower(x: number, n: number): number {

@@ -35,25 +35,25 @@ export type Method =
 const codecKey = (grouping: "layer" | "head", anchorSpan: number | null, keyBits: number): Method => ({
   name: `K codec ${grouping} span ${anchorSpan ?? "None"} ${keyBits}`,
   kind: "key",
-  options: { grouping, anchorSpan, keyBits, attentionWeights: false, basisBits: 8 },
+  options: { grouping, anchorSpan, keyBits, attentionWeights: false },
 });
 
 const paper = (schedule: number[]): Method => ({
   name: `K SVDq paper [${schedule.join(", ")}]`,
   kind: "key",
-  options: { schedule, anchorSpan: 1, basisBits: 8 },
+  options: { schedule, anchorSpan: 1 },
 });
 
 const codecValue = (grouping: "layer" | "head", valueBits: number): Method => ({
   name: `V codec ${grouping} ${valueBits}`,
   kind: "value",
-  options: { grouping, valueBits, basisBits: 8 },
+  options: { grouping, valueBits },
 });
 
 const peers = (kind: "key" | "value"): Method[] =>
   BASELINES.filter((baseline) => baseline.kind === kind).map((baseline) => ({ name: baseline.name, kind, baseline }));
 
-/** Every row of the numpy table, then what it lacks: attention weights, the cheaper basis, ggml's formats. */
+/** Every row of the numpy table, and what it lacks: the defaults (attention weights), ggml's formats. */
 export const METHODS: Method[] = [
   paper([8, 4, 2, 1, 1, 0, 0, 0]),
   paper([4, 4, 2, 0, 0, 0, 0, 0]),
@@ -69,12 +69,11 @@ export const METHODS: Method[] = [
   {
     name: "K codec layer span 1 no query metric 1.25",
     kind: "key",
-    options: { anchorSpan: 1, metric: false, attentionWeights: false, basisBits: 8 },
+    options: { anchorSpan: 1, metric: false, attentionWeights: false },
   },
   { name: "K codec layer span 1 1.25, defaults", kind: "key", options: {} },
   ...peers("key"),
   ...[2, 1.5, 1, 0.5].flatMap((bits) => [codecValue("layer", bits), codecValue("head", bits)]),
-  { name: "V codec layer 2, defaults", kind: "value", options: {} },
   ...peers("value"),
 ];
 
