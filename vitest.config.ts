@@ -1,8 +1,13 @@
 import { defineConfig } from "vitest/config";
 
+/** One seed for all properties of a run; SVDQ_SEED=… npm test repeats it. */
+const SEED = (process.env.SVDQ_SEED ??= String(Date.now() % 2 ** 31));
+console.log(`fast-check seed: ${SEED} (to repeat: SVDQ_SEED=${SEED} npm test)`);
+
 export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
+    setupFiles: ["test/support/property-seed.ts"],
     testTimeout: 120_000,
     hookTimeout: 120_000,
     reporters: process.env.CI ? ["default", "./test/support/summary-reporter.ts"] : ["default"],

@@ -144,7 +144,7 @@ export function orthogonalize<T>(rowsPtr: usize, squaresPtr: usize, count: i32, 
   return -1;
 }
 
-/** Row p against every later row. Returns the largest |cosine| seen. */
+/** Row p against every later row; a row whose square is 0 counts as orthogonal to all. Returns the largest |cosine| seen. */
 function turnRow<T>(rowsPtr: usize, squaresPtr: usize, p: i32, count: i32, dim: i32, threshold: f64): f64 {
   const rowBytes = <usize>dim * sizeof<T>();
   const pPtr = rowsPtr + rowBytes * <usize>p;
@@ -158,13 +158,14 @@ function turnRow<T>(rowsPtr: usize, squaresPtr: usize, p: i32, count: i32, dim: 
     const alpha = load<f64>(squareP);
     const beta = load<f64>(squareQ);
     const size = Math.abs(gamma);
-    const scale = Math.sqrt(alpha * beta);
+    // Two roots, because the product of two small squares underflows before they do.
+    const scale = Math.sqrt(alpha) * Math.sqrt(beta);
+    const cosine = scale > 0 ? size / scale : 0;
+    largest = max(largest, cosine);
     if (size <= threshold * scale) {
-      if (scale > 0) largest = max(largest, size / scale);
       gamma = <f64>dot<T>(pPtr, nextPtr, dim);
       continue;
     }
-    largest = max(largest, size / scale);
     const zeta = (beta - alpha) / (2 * gamma);
     const t = (zeta >= 0 ? 1.0 : -1.0) / (Math.abs(zeta) + Math.sqrt(1 + zeta * zeta));
     const c = 1 / Math.sqrt(1 + t * t);

@@ -20,3 +20,23 @@ export function multiplyAddF64x2(acc: v128, a: v128, b: v128): v128 {
 export function multiplyAddF32x4(acc: v128, a: v128, b: v128): v128 {
   return f32x4.add(acc, f32x4.mul(a, b));
 }
+
+/** 1.5 * 2^23: added to |x| < 2^22 it leaves x, rounded to the nearest even integer, in the low bits. */
+// @ts-expect-error: decorator
+@inline
+export const ROUNDING: f32 = 12582912;
+
+/** Least and greatest lane of finite numbers: one instruction a step, where f32x4.min must look after NaN. */
+// @ts-expect-error: decorator
+@inline
+export function leastLaneF32x4(x: v128): f32 {
+  x = f32x4.pmin(x, i64x2.shuffle(x, x, 1, 1));
+  return f32x4.extract_lane(f32x4.pmin(x, i32x4.shuffle(x, x, 1, 1, 1, 1)), 0);
+}
+
+// @ts-expect-error: decorator
+@inline
+export function greatestLaneF32x4(x: v128): f32 {
+  x = f32x4.pmax(x, i64x2.shuffle(x, x, 1, 1));
+  return f32x4.extract_lane(f32x4.pmax(x, i32x4.shuffle(x, x, 1, 1, 1, 1)), 0);
+}

@@ -10,7 +10,7 @@
 
 import { multiplyAddF32x4 } from "./lanes";
 
-const CHUNK_ROWS: i32 = 32;
+export const MOMENT_CHUNK_ROWS: i32 = 32;
 
 export function mean(meanPtr: usize, rowsPtr: usize, weightsPtr: usize, rowCount: i32, dim: i32): f64 {
   memory.fill(meanPtr, 0, (<usize>dim) << 3);
@@ -46,8 +46,8 @@ export function secondMoment(
   memory.fill(momentPtr, 0, ((<usize>dim) * <usize>dim) << 3);
   const paddedDim = (dim + 7) & ~7;
   let total: f64 = 0;
-  for (let row = 0; row < rowCount; row += CHUNK_ROWS) {
-    const rows = min(CHUNK_ROWS, rowCount - row);
+  for (let row = 0; row < rowCount; row += MOMENT_CHUNK_ROWS) {
+    const rows = min(MOMENT_CHUNK_ROWS, rowCount - row);
     const from = rowsPtr + (((<usize>row) * <usize>dim) << 2);
     total += packChunk(scratchPtr, from, centrePtr, weightsPtr ? weightsPtr + ((<usize>row) << 2) : 0, rows, dim, paddedDim);
     for (let i = 0; i < dim; i += 4) {

@@ -1,7 +1,7 @@
 // Codes <-> 4-bit planes. Layout in src/codec/layout.ts: byte i of a plane holds token i low and token i + 16 high.
 
-const PLANE_BYTES: usize = 16;
-const BLOCK_TOKENS: usize = 32;
+export const PLANE_BYTES: usize = 16;
+export const BLOCK_TOKENS: usize = 32;
 
 export function packPlanes(
   blocksPtr: usize, codesPtr: usize, count8: i32, count4: i32, count2: i32, count1: i32, blockCount: i32, codeStride: i32,

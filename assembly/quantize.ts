@@ -1,8 +1,7 @@
 // Latents to codes and back through a book of levels and thresholds (BOOK in src/codec/layout.ts).
 
-// @ts-expect-error: decorator
-@inline
-const THRESHOLDS: usize = 1024;
+/** Offset of the thresholds in a book. */
+export const BOOK_THRESHOLDS: usize = 1024;
 
 export function prepareBook(bookPtr: usize, unitPtr: usize, bits: i32, scale: f32, offset: f32): void {
   const levels = 1 << bits;
@@ -12,7 +11,7 @@ export function prepareBook(bookPtr: usize, unitPtr: usize, bits: i32, scale: f3
     store<f32>(bookPtr + at, offset + scale * unit);
     if (i + 1 == levels) return;
     const middle = (unit + load<f32>(unitPtr + at, 4)) * <f32>0.5;
-    store<f32>(bookPtr + at, offset + scale * middle, THRESHOLDS);
+    store<f32>(bookPtr + at, offset + scale * middle, BOOK_THRESHOLDS);
   }
 }
 
@@ -24,12 +23,12 @@ function codeOf(bookPtr: usize, x: f32, bits: i32): i32 {
   if (bits == 8) {
     for (let step = 128; step > 0; step >>= 1) {
       const next = code + step;
-      code = load<f32>(bookPtr + ((<usize>(next - 1)) << 2), THRESHOLDS) < x ? next : code;
+      code = load<f32>(bookPtr + ((<usize>(next - 1)) << 2), BOOK_THRESHOLDS) < x ? next : code;
     }
     return code;
   }
   const thresholds = (1 << bits) - 1;
-  for (let i = 0; i < thresholds; i++) code += <i32>(load<f32>(bookPtr + ((<usize>i) << 2), THRESHOLDS) < x);
+  for (let i = 0; i < thresholds; i++) code += <i32>(load<f32>(bookPtr + ((<usize>i) << 2), BOOK_THRESHOLDS) < x);
   return code;
 }
 
@@ -40,7 +39,7 @@ function codesI32x4(bookPtr: usize, x: v128, thresholds: i32): v128 {
   let codes = i32x4.splat(0);
   const endPtr = bookPtr + ((<usize>thresholds) << 2);
   for (let ptr = bookPtr; ptr < endPtr; ptr += 4) {
-    codes = i32x4.sub(codes, f32x4.lt(v128.load_splat<f32>(ptr, THRESHOLDS), x));
+    codes = i32x4.sub(codes, f32x4.lt(v128.load_splat<f32>(ptr, BOOK_THRESHOLDS), x));
   }
   return codes;
 }
@@ -60,7 +59,9 @@ export function encode(codesPtr: usize, bookPtr: usize, valuesPtr: usize, count:
 
 export function decode(valuesPtr: usize, bookPtr: usize, codesPtr: usize, count: i32, bits: i32): void {
   for (let i = 0; i < count; i++) {
-    const level = load<f32>(bookPtr + ((<usize>load<u8>(codesPtr + <usize>i)) << 2));
+    const code = <i32>load<u8>(codesPtr + <usize>i);
+    assert(code < 1 << bits, "decode: a code past the book");
+    const level = load<f32>(bookPtr + ((<usize>code) << 2));
     store<f32>(valuesPtr + ((<usize>i) << 2), level);
   }
 }
@@ -102,7 +103,7 @@ function levelsF32x4(bookPtr: usize, x: v128, thresholds: i32): v128 {
   let levels = v128.load_splat<f32>(bookPtr);
   const endPtr = bookPtr + ((<usize>thresholds) << 2);
   for (let ptr = bookPtr; ptr < endPtr; ptr += 4) {
-    const above = f32x4.lt(v128.load_splat<f32>(ptr, THRESHOLDS), x);
+    const above = f32x4.lt(v128.load_splat<f32>(ptr, BOOK_THRESHOLDS), x);
     levels = v128.bitselect(v128.load_splat<f32>(ptr, 4), levels, above);
   }
   return levels;

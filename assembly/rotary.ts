@@ -3,7 +3,7 @@
 // sin and cos: Cody-Waite reduction by pi/2 in three parts, then the fdlibm polynomials (Sun Microsystems 1993);
 // exact to the last bits of f64 for |angle| below a million, far more than the f32 that is kept.
 
-// Descriptor offsets; the same numbers as ROTARY in src/codec/layout.ts, compared when a module is loaded.
+// Descriptor offsets: ROTARY in src/codec/layout.ts.
 export const ROTARY_PAIR_COUNT: usize = 4;
 export const ROTARY_INTERLEAVED: usize = 8;
 export const ROTARY_FREQUENCIES: usize = 16;
@@ -78,8 +78,8 @@ function turnPair(ptr: usize, gapBytes: usize, cos: f32, sin: f32): void {
 
 /** (cos, sin, 0, 0) of an angle, in f32. */
 function cosSin(angle: f64): v128 {
-  const quarter = nearest(angle * 0.63661977236758134308);
-  const r = angle - quarter * 1.57079632673412561417 - quarter * 6.07710050630396597660e-11 - quarter * 2.02226624879595063154e-21;
+  const quarter = nearest(angle * 0.6366197723675814);
+  const r = angle - quarter * 1.5707963267341256 - quarter * 6.077100506303966e-11 - quarter * 2.0222662487959506e-21;
   const z = r * r;
   const sin = <f32>sinPolynomial(r, z);
   const cos = <f32>cosPolynomial(z);
@@ -95,13 +95,13 @@ function cosSin(angle: f64): v128 {
 // @ts-expect-error: decorator
 @inline
 function sinPolynomial(r: f64, z: f64): f64 {
-  const tail = 8.33333333332248946124e-3 + z * (-1.98412698298579493134e-4 + z * (2.75573137070700676789e-6 + z * (-2.50507602534068634195e-8 + z * 1.58969099521155010221e-10)));
-  return r + z * r * (-1.66666666666666324348e-1 + z * tail);
+  const tail = 0.00833333333332249 + z * (-0.0001984126982985795 + z * (2.7557313707070068e-6 + z * (-2.5050760253406863e-8 + z * 1.58969099521155e-10)));
+  return r + z * r * (-0.16666666666666632 + z * tail);
 }
 
 // @ts-expect-error: decorator
 @inline
 function cosPolynomial(z: f64): f64 {
-  const tail = 4.16666666666666019037e-2 + z * (-1.38888888888741095749e-3 + z * (2.48015872894767294178e-5 + z * (-2.75573143513906633035e-7 + z * (2.08757232129817482790e-9 + z * -1.13596475577881948265e-11))));
+  const tail = 0.0416666666666666 + z * (-0.001388888888887411 + z * (2.480158728947673e-5 + z * (-2.7557314351390663e-7 + z * (2.087572321298175e-9 + z * -1.1359647557788195e-11))));
   return 1 - 0.5 * z + z * z * tail;
 }

@@ -1,5 +1,7 @@
 // Softmax of a row of scores. exp in f32: x = n ln 2 + r, |r| <= ln 2 / 2, a degree-6 Taylor polynomial in r (error
-// 2e-7), times 2^n put into the exponent. No host function takes part, so every host gets the same bits.
+// 2e-7), and n added to its exponent. No host function takes part, so every host gets the same bits.
+
+import { greatestLaneF32x4, multiplyAddF32x4, ROUNDING } from "./lanes";
 
 // Below this exp(x) is no normal f32; such weights are zero.
 const LEAST_EXPONENT: f32 = -87.0;
@@ -29,7 +31,12 @@ export function softmax(weightsPtr: usize, scoresPtr: usize, count: i32, scale: 
     sum += <f64>e;
   }
   const inverse = <f32>(1.0 / sum);
-  for (i = 0; i < count; i++) {
+  const inverseF32x4 = f32x4.splat(inverse);
+  for (i = 0; i + 4 <= count; i += 4) {
+    const ptr = weightsPtr + ((<usize>i) << 2);
+    v128.store(ptr, f32x4.mul(v128.load(ptr), inverseF32x4));
+  }
+  for (; i < count; i++) {
     const ptr = weightsPtr + ((<usize>i) << 2);
     store<f32>(ptr, load<f32>(ptr) * inverse);
   }
@@ -37,23 +44,31 @@ export function softmax(weightsPtr: usize, scoresPtr: usize, count: i32, scale: 
 }
 
 function greatestOf(scoresPtr: usize, count: i32): f32 {
-  let greatest = load<f32>(scoresPtr);
-  for (let i = 1; i < count; i++) greatest = max(greatest, load<f32>(scoresPtr + ((<usize>i) << 2)));
+  let top = v128.load_splat<f32>(scoresPtr);
+  let i = 0;
+  for (; i + 4 <= count; i += 4) top = f32x4.pmax(top, v128.load(scoresPtr + ((<usize>i) << 2)));
+  let greatest = greatestLaneF32x4(top);
+  for (; i < count; i++) greatest = max(greatest, load<f32>(scoresPtr + ((<usize>i) << 2)));
   return greatest;
 }
 
 // @ts-expect-error: decorator
 @inline
 function expF32x4(x: v128): v128 {
-  const n = f32x4.nearest(f32x4.mul(x, f32x4.splat(1.44269504)));
-  const r = f32x4.sub(f32x4.sub(x, f32x4.mul(n, f32x4.splat(0.693359375))), f32x4.mul(n, f32x4.splat(-2.12194440e-4)));
+  // The low bits of `shifted` are n, so its bits shifted by 23 add n to an exponent.
+  const shifted = f32x4.add(f32x4.mul(x, f32x4.splat(1.44269504)), f32x4.splat(ROUNDING));
+  const n = f32x4.sub(shifted, f32x4.splat(ROUNDING));
+  const r = f32x4.sub(
+    f32x4.sub(x, f32x4.mul(n, f32x4.splat(0.693359375))),
+    f32x4.mul(n, f32x4.splat(-2.1219444e-4)),
+  );
   let p = f32x4.splat(1.38888889e-3);
-  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(8.33333333e-3));
-  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(4.16666667e-2));
-  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(1.66666667e-1));
-  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(0.5));
-  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(1));
-  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(1));
-  const power = i32x4.shl(i32x4.add(i32x4.trunc_sat_f32x4_s(n), i32x4.splat(127)), 23);
-  return v128.and(f32x4.mul(p, power), f32x4.ge(x, f32x4.splat(LEAST_EXPONENT)));
+  p = multiplyAddF32x4(f32x4.splat(8.33333333e-3), p, r);
+  p = multiplyAddF32x4(f32x4.splat(4.16666667e-2), p, r);
+  p = multiplyAddF32x4(f32x4.splat(1.66666667e-1), p, r);
+  p = multiplyAddF32x4(f32x4.splat(0.5), p, r);
+  p = multiplyAddF32x4(f32x4.splat(1), p, r);
+  p = multiplyAddF32x4(f32x4.splat(1), p, r);
+  const power = i32x4.add(p, i32x4.shl(shifted, 23));
+  return v128.and(power, f32x4.ge(x, f32x4.splat(LEAST_EXPONENT)));
 }

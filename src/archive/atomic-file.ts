@@ -71,7 +71,7 @@ export async function writeFileAtomically(
     await system(handle.sync());
     await system(handle.close());
     const old = await fs.stat(target).catch(() => undefined);
-    
+    if (old) await system(fs.chmod(temporary, old.mode & 0o7777));
     await system(fs.rename(temporary, target));
   } catch (error) {
     // Closing twice is harmless, and what it says then matters less than the first error.

@@ -9,7 +9,7 @@
  * section starts at the next multiple of 16 after the one before, with zeros between; the file ends with the last
  * section. So every byte is under a checksum or known to be zero, and there is one way only to write a cache.
  */
-import type { CodedGroup } from "../codec/coded.ts";
+import { type CodedGroup, needsOffsets } from "../codec/coded.ts";
 import { packedRowBytes } from "./bits.ts";
 
 /** Like PNG's: a transfer in text mode changes the line ends or stops at \x1a. */
@@ -85,9 +85,6 @@ export function groupBytes(group: CodedGroup, dim: number): number {
   const sideBytes = (centre ? 2 * centre.length : 0) + (norms ? 8 + norms.codes.length : 0);
   return GROUP.headBytes + bookBytes + basisBytes + sideBytes + planes.length;
 }
-
-/** True where some book has an offset; -0 counts as one, so that bits come back as they were. */
-export const needsOffsets = (group: CodedGroup): boolean => group.books.some((book) => !Object.is(book.offset, 0));
 
 /** Header as JSON; the reader takes it for `unknown` until it is checked. */
 export interface ArchiveHeader {

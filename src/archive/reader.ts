@@ -22,7 +22,7 @@ import {
 } from "./check.ts";
 import { crc32c, fingerprintOf, hex32 } from "./checksum.ts";
 import { ByteReader } from "./cursor.ts";
-import { BOOK_KINDS, describeSection, GROUP, type SectionKind } from "./format.ts";
+import { BOOK_KINDS, describeSection, GROUP, PREAMBLE, type SectionKind } from "./format.ts";
 import { asFormatError, type Head, readHead } from "./header.ts";
 
 /** A cache with arrays of its own. `name` stands in front of every message, a path for instance. */
@@ -80,8 +80,10 @@ class OpenArchive {
     expectEnd(section);
     asFormatError(section.where, section.at - 8 * pairs, () => checkRotary(rotary, shape.geometry.headDim));
     const got = fingerprintOf({ ...shape, rotary });
-    if (got !== fingerprint)
-      throw new FormatError(`${this.#name}: fingerprint: expected ${got}, got ${fingerprint}`, 32);
+    if (got !== fingerprint) {
+      const message = `${this.#name}: fingerprint: expected "${got}", got ${brief(fingerprint)}`;
+      throw new FormatError(message, PREAMBLE.bytes);
+    }
     return rotary;
   }
 

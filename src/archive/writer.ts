@@ -1,5 +1,5 @@
 /** Archive version 1: a compressed cache to bytes. The cache is checked before the first byte is made. */
-import type { CodedCache, CodedGroup } from "../codec/coded.ts";
+import { type CodedCache, type CodedGroup, needsOffsets } from "../codec/coded.ts";
 import { BLOCK_TOKENS, PLANE_BYTES, roundUp } from "../codec/layout.ts";
 import { checkRotary } from "../codec/rotary.ts";
 import { writeFileAtomically } from "./atomic-file.ts";
@@ -16,7 +16,6 @@ import {
   GROUP,
   groupBytes,
   MAGIC,
-  needsOffsets,
   PREAMBLE,
   SECTION_ALIGN,
   sectionNames,

@@ -94,8 +94,8 @@ export function kivi(kind: "key" | "value", bits: 2 | 4): Baseline {
     },
     decode(bytes, shape) {
       const side = sideBytes(shape);
+      checkBytes(bytes, side + packedBytes(elementCount(shape), bits), shape);
       const values = new Float32Array(elementCount(shape));
-      checkBytes(bytes, side + packedBytes(values.length, bits), shape);
       const codes = unpackBits(bytes, side, values.length, bits);
       for (let g = 0, at = 0; at < side; g++, at += GROUP_BYTES) {
         const { first, stride, count } = groupOf[kind](g, shape);

@@ -82,8 +82,8 @@ export function turboquant(kind: "key" | "value", bits: 2 | 3 | 4, seed = DEFAUL
     decode(bytes, shape) {
       const { headDim } = shape;
       const side = sideBytes(shape);
+      checkBytes(bytes, side + packedBytes(elementCount(shape), bits), shape);
       const values = new Float32Array(elementCount(shape));
-      checkBytes(bytes, side + packedBytes(values.length, bits), shape);
       const codes = unpackBits(bytes, side, values.length, bits);
       const back = transposed(randomRotation(headDim, seed), headDim);
       const direction = new Float64Array(headDim);

@@ -37,7 +37,7 @@ export function allocate(variances: Float64Array[], totalBits: number): Uint8Arr
     else low = price;
     if (high < Number.MIN_VALUE * 1e8) break;
   }
-  spendRest(groups, best, totalBits - bitsAt(best), high);
+  spendRest(groups, best, totalBits - bitsAt(best));
   return best.map((share, i) => widthsOf(share, variances[i].length));
 }
 
@@ -57,7 +57,7 @@ interface Shares {
   distortion: number;
 }
 
-/** How far from the unpadded optimum each end is tried. */
+/** How far each end is tried from where it stands, or from the optimum without padding. */
 const REACH = [1, 1, 2, 4];
 
 class Spectrum {
@@ -75,24 +75,38 @@ class Spectrum {
 
   /** Shares that make distortion + price * bits least. */
   cheapest(price: number): Shares {
-    const middle = [8, 4, 2, 1].map((width) => this.#endOf(width, price));
-    const most = this.#endOf(1, 0);
     let best = this.#shares([0, 0, 0, 0]);
+    const middle = [8, 4, 2, 1].map((width) => this.#endOf(width, price));
+    this.#near(middle, (shares) => {
+      if (shares.distortion + price * shares.bits < best.distortion + price * best.bits) best = shares;
+    });
+    return best;
+  }
+
+  /** The step from `shares` that takes off most distortion a bit, for `rest` bits at most; undefined where none does. */
+  bestStep(shares: Shares, rest: number): Shares | undefined {
+    let best: Shares | undefined;
+    let most = 0;
+    this.#near(shares.ends, (next) => {
+      const bits = next.bits - shares.bits;
+      const gain = (shares.distortion - next.distortion) / Math.max(1, bits);
+      if (bits <= rest && gain > most) [best, most] = [next, gain];
+    });
+    return best;
+  }
+
+  /** Visits the shares whose ends are within reach of `middle`. */
+  #near(middle: number[], visit: (shares: Shares) => void): void {
+    const most = this.#endOf(1, 0);
     const around = (i: number, from: number): number[] => {
       const [first, last] = [Math.max(from, middle[i] - REACH[i]), Math.min(most, middle[i] + REACH[i])];
       return Array.from({ length: Math.max(0, last - first + 1) }, (_, k) => first + k);
     };
     for (const e8 of around(0, 0)) {
       for (const e4 of around(1, e8)) {
-        for (const e2 of around(2, e4)) {
-          for (const e1 of around(3, e2)) {
-            const shares = this.#shares([e8, e4, e2, e1]);
-            if (shares.distortion + price * shares.bits < best.distortion + price * best.bits) best = shares;
-          }
-        }
+        for (const e2 of around(2, e4)) for (const e1 of around(3, e2)) visit(this.#shares([e8, e4, e2, e1]));
       }
     }
-    return best;
   }
 
   /** Channels worth `width` bits at that price when padding costs nothing; variances fall, so they come first. */
@@ -121,14 +135,23 @@ class Spectrum {
   }
 }
 
-/** Groups that change at the same price make the total jump: what is left goes to those that a lower price changes. */
-function spendRest(groups: Spectrum[], shares: Shares[], rest: number, price: number): void {
-  for (let i = 0; i < groups.length && rest >= 4; i++) {
-    const next = groups[i].cheapest(price * 0.9);
-    const more = next.bits - shares[i].bits;
-    if (more <= 0 || more > rest) continue;
-    shares[i] = next;
-    rest -= more;
+/** Channels of equal variance change at the same price, all or none: what is left buys the best step that it can. */
+function spendRest(groups: Spectrum[], shares: Shares[], rest: number): void {
+  const steps = groups.map((group, i) => group.bestStep(shares[i], rest));
+  const gainOf = (i: number): number => {
+    const step = steps[i];
+    return step ? (shares[i].distortion - step.distortion) / Math.max(1, step.bits - shares[i].bits) : 0;
+  };
+  for (;;) {
+    const best = groups.reduce((a, _, b) => (gainOf(b) > gainOf(a) ? b : a), 0);
+    const step = steps[best];
+    if (!step) return;
+    rest -= step.bits - shares[best].bits;
+    shares[best] = step;
+    groups.forEach((group, i) => {
+      const tooDear = (steps[i]?.bits ?? 0) - shares[i].bits > rest;
+      if (i === best || tooDear) steps[i] = group.bestStep(shares[i], rest);
+    });
   }
 }
 

@@ -1,12 +1,12 @@
 /** Bytes of a compressed cache by kind: everything counts. */
 import type { CodedCache, CodedGroup } from "./coded.ts";
-import { codedTokens } from "./coded.ts";
+import { codedTokens, needsOffsets } from "./coded.ts";
 import { rowDim } from "./geometry.ts";
 
 export interface KindBytes {
   /** Planes, padding included. */
   codes: number;
-  /** Scale, offset, kind and width of every kept channel. */
+  /** Scale, kind and width of every kept channel; offsets where a group has any. */
   scales: number;
   /** One code a token and its range (values). */
   norms: number;
@@ -26,7 +26,7 @@ export const basisBytes = (group: CodedGroup): number => {
 
 function add(bytes: KindBytes, group: CodedGroup): void {
   bytes.codes += group.planes.length;
-  bytes.scales += group.books.reduce((sum, book) => sum + (book.offset === 0 ? 6 : 10), 0);
+  bytes.scales += group.books.length * (needsOffsets(group) ? 10 : 6);
   bytes.norms += group.norms ? group.norms.codes.length + 8 : 0;
   bytes.basis += basisBytes(group);
   bytes.means += group.centre ? 2 * group.centre.length : 0;

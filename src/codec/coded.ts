@@ -67,3 +67,7 @@ export interface CodedCache {
 }
 
 export const codedTokens = (cache: CodedCache): number => cache.tokenCount - cache.sinks - cache.recent;
+
+/** True where the books' offsets are stored: some is not 0; -0 counts, so that bits come back as they were. */
+export const needsOffsets = (group: Pick<CodedGroup, "books">): boolean =>
+  group.books.some((book) => !Object.is(book.offset, 0));

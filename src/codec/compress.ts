@@ -1,4 +1,5 @@
 /** A whole cache to codes. Key bits are allocated over all layers at once, so keys take two passes. */
+import { expectInteger } from "../errors.ts";
 import type { Frame } from "../runtime/heap.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { allocate, schedule } from "./allocation.ts";
@@ -179,9 +180,12 @@ function loadQueries(
 ): LayerQueries {
   const { kvHeads, headDim } = source.geometry;
   const { queryHeads, count, firstToken } = query;
-  if (queryHeads % kvHeads !== 0) {
-    throw new RangeError(`layer ${layer} query: expected a multiple of ${kvHeads} query heads, got ${queryHeads}`);
+  const name = `layer ${layer} query`;
+  expectInteger(`${name}: count`, count, 1, source.tokenCount);
+  expectInteger(`${name}: firstToken`, firstToken, 0, source.tokenCount - count);
+  if (!(queryHeads > 0) || queryHeads % kvHeads !== 0) {
+    throw new RangeError(`${name}: expected a multiple of ${kvHeads} query heads, got ${queryHeads}`);
   }
-  const ptr = loadTensor(runtime, frame, `layer ${layer} query`, query, queryHeads * count * headDim);
+  const ptr = loadTensor(runtime, frame, name, query, queryHeads * count * headDim);
   return { ptr, queryHeads, count, firstToken };
 }

@@ -159,7 +159,10 @@ export function gatherGroup(
   return rowsPtr;
 }
 
-/** Rotates rows in place by `sign` times the anchor of each token. */
+/**
+ * Rotates rows in place by `sign` times the anchor of each token. Spans count from the first coded token, so that
+ * blocks of 32 tokens never straddle two spans of 32 or more.
+ */
 function turnRows(
   runtime: Runtime,
   frame: Frame,
@@ -176,8 +179,7 @@ function turnRows(
   const turnsPtr = frame.reserve(4 * range.count);
   const rotaryPtr = putRotary(heap, frame, rotary, geometry.headDim);
   heap.i32(turnsPtr, range.count).forEach((_, i, turns) => {
-    const position = range.first + i;
-    turns[i] = sign * (position - (position % anchorSpan));
+    turns[i] = sign * (range.first + i - (i % anchorSpan));
   });
   kernels.rotate(rowsPtr, rowsPtr, turnsPtr, rotaryPtr, range.count, headCount);
 }

@@ -38,17 +38,6 @@ export const leadingScratchBytes = (n: number, rank: number, oversample: number)
   return 8 * (2 * k * n + 2 * k * k + 2 * k);
 };
 
-/** The numbers above that kernels carry too: a module exports each under this name, compared when it is loaded. */
-export const KERNEL_LAYOUT = {
-  BLOCK_TOKENS,
-  PLANE_BYTES,
-  MOMENT_CHUNK_ROWS,
-  BOOK_THRESHOLDS: BOOK.thresholds,
-  ROTARY_PAIR_COUNT: ROTARY.pairCount,
-  ROTARY_INTERLEAVED: ROTARY.interleaved,
-  ROTARY_FREQUENCIES: ROTARY.frequencies,
-} as const;
-
 /** How many kept channels have each width; channels are sorted by falling width. */
 export interface WidthCounts {
   count8: number;
@@ -73,3 +62,71 @@ export const planeCount = (counts: WidthCounts): number =>
 export const blockCount = (tokens: number): number => Math.ceil(tokens / BLOCK_TOKENS);
 
 export const roundUp = (value: number, multiple: number): number => Math.ceil(value / multiple) * multiple;
+
+/**
+ * PARTS: a channel's levels as the nibbles of a plane name them, 16 f32 each. A channel of 8 bits has two parts (high
+ * nibble with the offset, low nibble), any other one; a plane of 2-bit channels has two parts and one of 1-bit channels
+ * four, those of free places all zero. Part order: that of planes, then of places in a plane.
+ */
+export const PART_LEVELS = 16;
+export const partCount = (counts: WidthCounts): number =>
+  2 * counts.count8 + counts.count4 + 2 * Math.ceil(counts.count2 / 2) + 4 * Math.ceil(counts.count1 / 4);
+
+/**
+ * GROUP descriptor of attention on codes, aligned to 16:
+ *   0 u32 count8 | 4 u32 count4 | 8 u32 count2 | 12 u32 count1
+ *   16 u32 levelsPtr: keys (parts, 16) f32, see PARTS; values (parts, 32) u8, low bytes of 16 i16 levels, then high ones
+ *   20 u32 normsPtr: values, (256) f32, the level of each norm code
+ *   24 u32 queryCount | 28 u32 weightStride: values, elements
+ */
+export const GROUP = { levels: 16, norms: 20, queryCount: 24, weightStride: 28, bytes: 32 } as const;
+
+/**
+ * SCORE_SET: tables of 1 to 4 queries on one head group, aligned to 16, q queries and p planes:
+ *   0 f32 step[4] | 16 f32 bias[4] | 32 u32 runCount | 36 u32 wideCount | 40 u32 p | 44 u32 q
+ *   48 u32 lowBits | 64 u16 sums (4, 32), scratch of `scorePlanes`
+ *   320 u8 runs[p], planes of each run, zeros up to a multiple of 16
+ *   then low bytes (p, q, 16) of the u16 entries (their lowBits lowest bits), then high bytes (p, q, 16): the rest
+ * The score of a token is bias + step * (sum of the entries of its nibbles), and all entries of a query sum below 65536.
+ * Low bytes of a run's planes sum below 256; planes from wideCount on have no high bytes.
+ */
+export const SCORE_SET = { lowBits: 48, sums: 64, runs: 320 } as const;
+export const MOST_SET_QUERIES = 4;
+/** Planes that a set may have: a run of all of them must be counted in a byte. */
+export const MOST_SET_PLANES = 255;
+export const scoreSetBytes = (planes: number, queries: number): number =>
+  SCORE_SET.runs + roundUp(planes, 16) + 2 * PLANE_BYTES * planes * queries;
+/** f32 levels of every plane and query. */
+export const scoreScratchBytes = (planes: number, queries: number): number => 64 * planes * queries;
+
+/** Value blocks hold a norm code a token behind their planes. */
+export const valueBlockBytes = (planes: number): number => PLANE_BYTES * planes + BLOCK_TOKENS;
+
+/** Blocks that `mixPlanes` takes at a time: their weights share a scale. */
+export const MIX_BLOCKS = 4;
+/** Largest level of a part and largest weight: 8 * MIX_BLOCKS products of both fit an i32 lane. */
+export const MIX_LEVEL = 8191;
+/** Scales, norms and i16 weights of MIX_BLOCKS blocks. */
+export const mixScratchBytes = (queries: number): number =>
+  16 * queries + BLOCK_TOKENS * MIX_BLOCKS * (4 + 2 * queries);
+/** Partial sums: (parts, queryCount, 4) f32. */
+export const mixSumBytes = (parts: number, queries: number): number => 16 * parts * queries;
+
+/** The numbers above that kernels carry too: a module exports each under this name, compared when it is loaded. */
+export const KERNEL_LAYOUT = {
+  BLOCK_TOKENS,
+  PLANE_BYTES,
+  MOMENT_CHUNK_ROWS,
+  BOOK_THRESHOLDS: BOOK.thresholds,
+  ROTARY_PAIR_COUNT: ROTARY.pairCount,
+  ROTARY_INTERLEAVED: ROTARY.interleaved,
+  ROTARY_FREQUENCIES: ROTARY.frequencies,
+  GROUP_LEVELS: GROUP.levels,
+  GROUP_NORMS: GROUP.norms,
+  GROUP_QUERY_COUNT: GROUP.queryCount,
+  GROUP_WEIGHT_STRIDE: GROUP.weightStride,
+  SET_LOW_BITS: SCORE_SET.lowBits,
+  SET_SUMS: SCORE_SET.sums,
+  SET_RUNS: SCORE_SET.runs,
+  MIX_BLOCKS,
+} as const;

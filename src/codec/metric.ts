@@ -2,6 +2,7 @@
  * What queries make of key errors: a key error e costs (q·e)^2 in the score, on average e'Me with M = E[q q'] over the
  * queries as anchored keys meet them, rotated back by the anchors (codec.md section 1.3). Block diagonal over kv heads.
  */
+import { ConvergenceError } from "../errors.ts";
 import type { Frame } from "../runtime/heap.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { HeadGroup } from "./groups.ts";
@@ -94,7 +95,8 @@ function squareRoot(runtime: Runtime, frame: Frame, momentPtr: number, n: number
   const { kernels, heap } = runtime;
   const [valuesPtr, scratchPtr] = [frame.reserve(8 * n), frame.reserve(eigenScratchBytes(n))];
   const [vectorsPtr, transposedPtr, scaledPtr, outPtr] = [0, 0, 0, 0].map(() => frame.reserve(8 * n * n));
-  kernels.eigen(valuesPtr, vectorsPtr, momentPtr, scratchPtr, n);
+  const sweeps = kernels.eigen(valuesPtr, vectorsPtr, momentPtr, scratchPtr, n);
+  if (sweeps < 0) throw new ConvergenceError(`eigenvectors of the queries' second moment: status ${sweeps}`);
   kernels.transpose(transposedPtr, vectorsPtr, n, n);
   const values = heap.f64(valuesPtr, n).slice();
   const floor = Math.max((EIGENVALUE_FLOOR * values.reduce((a, b) => a + b, 0)) / n, Number.MIN_VALUE);

@@ -14,6 +14,9 @@ import { codeNorms, normLevels } from "./norms.ts";
 import type { CodecOptions } from "./options.ts";
 import { putF32 } from "./tensors.ts";
 
+/** The reciprocal of a subnormal norm would be infinite. */
+const LARGEST_F32 = (2 - 2 ** -23) * 2 ** 127;
+
 /** Codes of all head groups of a layer. valuesPtr: (kvHeads, tokens, headDim) f32. */
 export function encodeValues(
   runtime: Runtime,
@@ -44,7 +47,7 @@ function encodeValueGroup(
     const norms = codeNorms(heap.f32(factorsPtr, range.count).slice());
     const levels = normLevels(norms);
     heap.f32(factorsPtr, range.count).forEach((_, i, factors) => {
-      factors[i] = norms.codes[i] ? 1 / levels[norms.codes[i]] : 0;
+      factors[i] = norms.codes[i] ? Math.min(1 / levels[norms.codes[i]], LARGEST_F32) : 0;
     });
     kernels.scaleRows(rowsPtr, rowsPtr, factorsPtr, range.count, dim);
     const rank = rankFor(dim, options.valueBits);

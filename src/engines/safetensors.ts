@@ -62,13 +62,12 @@ export async function openSafetensors(source: ByteSource): Promise<SafetensorsFi
         if (!entry)
           throw new RangeError(`${name}: tensor: expected one of ${tensors.size} names, got ${brief(tensor)}`);
         const [begin, end] = entry.offsets;
-        const bytes = await access.read(begin, end - begin);
-        if (bytes.length === end - begin) return bytes;
-        throw new FormatError(`${name}: ${tensor}: expected ${end - begin} bytes, got ${bytes.length}`, begin);
+        return readExactly(access, `${name}: ${tensor}`, begin, end - begin);
       },
       async close() {
-        if (!closed) await access.close?.();
+        if (closed) return;
         closed = true;
+        await access.close?.();
       },
     };
   } catch (error) {
@@ -77,17 +76,24 @@ export async function openSafetensors(source: ByteSource): Promise<SafetensorsFi
   }
 }
 
+/** `length` bytes; a source that became shorter since it was opened gives fewer, which is a FormatError. */
+async function readExactly(access: RandomAccess, where: string, offset: number, length: number): Promise<Uint8Array> {
+  const bytes = await access.read(offset, length);
+  if (bytes.length === length) return bytes;
+  throw new FormatError(`${where}: expected ${length} bytes, got ${bytes.length}`, offset);
+}
+
 async function readHeader(access: RandomAccess, name: string) {
   const { size } = access;
   if (size < LENGTH_BYTES) throw new FormatError(`${name}: length: expected at least 8 bytes, got ${size}`, size);
-  const first = await access.read(0, LENGTH_BYTES);
+  const first = await readExactly(access, `${name}: length`, 0, LENGTH_BYTES);
   const length = new DataView(first.buffer, first.byteOffset, first.byteLength).getBigUint64(0, true);
   const most = Math.min(size - LENGTH_BYTES, MOST_HEADER_BYTES);
   if (length > BigInt(most)) {
     const limit = most === MOST_HEADER_BYTES ? "the format's limit" : `the file has ${size}`;
     throw new FormatError(`${name}: header length: expected at most ${most} bytes (${limit}), got ${length}`, 0);
   }
-  const header = parseHeader(await access.read(LENGTH_BYTES, Number(length)), name);
+  const header = parseHeader(await readExactly(access, `${name}: header`, LENGTH_BYTES, Number(length)), name);
   const metadata = metadataOf(header.__metadata__, name);
   const start = LENGTH_BYTES + Number(length);
   const entries = Object.entries(header).filter(([tensor]) => tensor !== "__metadata__");

@@ -84,7 +84,7 @@ function drawPanel(document: Document, panel: Panel, rows: ComparisonRow[], top:
     bits: row.bitsWithBasis,
     error: panel.error(row),
   }));
-  const points = all.filter((point) => point.error > 0 && point.bits > 0 && Number.isFinite(point.error));
+  const points = all.filter(({ error, bits }) => [error, bits].every((x) => x > 0 && x < Infinity));
   const hidden = all.filter((point) => !points.includes(point));
   const note = hidden.length ? ` (no place on a log scale: ${hidden.map((p) => p.method).join(", ")})` : "";
   const titles =

@@ -55,13 +55,13 @@ export function orthogonalize(rows: Floats, count: number, dim: number): number 
   return -1;
 }
 
-/** Rotates p and q if their cosine is above the threshold, the larger first. Returns the |cosine| before. */
+/** Rotates p and q if their cosine is above the threshold, the larger first. Returns the |cosine| before, 0 for a zero. */
 function turnPair(p: Floats, q: Floats, squares: Float64Array, i: number, j: number, threshold: number): number {
   const { round } = precisionOf(p);
   const alpha = squares[i];
   const beta = squares[j];
   const gamma = dot(p, q);
-  const scale = Math.sqrt(alpha * beta);
+  const scale = Math.sqrt(alpha) * Math.sqrt(beta);
   const cosine = scale > 0 ? Math.abs(gamma) / scale : 0;
   if (Math.abs(gamma) <= threshold * scale) return cosine;
   const zeta = (beta - alpha) / (2 * gamma);

@@ -32,12 +32,8 @@ export const rotaryTwins = (views: Views): Pick<Kernels, "rotate"> => ({
 
 /** cos and sin in f32, by the polynomials of the kernel. */
 function cosSin(angle: number): [number, number] {
-  const quarter = nearestEven(angle * 0.63661977236758134308);
-  const r =
-    angle -
-    quarter * 1.57079632673412561417 -
-    quarter * 6.0771005063039659766e-11 -
-    quarter * 2.02226624879595063154e-21;
+  const quarter = nearestEven(angle * 0.6366197723675814);
+  const r = angle - quarter * 1.5707963267341256 - quarter * 6.077100506303966e-11 - quarter * 2.0222662487959506e-21;
   const z = r * r;
   const sin = fround(sinPolynomial(r, z));
   const cos = fround(cosPolynomial(z));
@@ -62,20 +58,19 @@ function nearestEven(x: number): number {
 
 function sinPolynomial(r: number, z: number): number {
   const tail =
-    8.33333333332248946124e-3 +
+    0.00833333333332249 +
     z *
-      (-1.98412698298579493134e-4 +
-        z * (2.75573137070700676789e-6 + z * (-2.50507602534068634195e-8 + z * 1.58969099521155010221e-10)));
-  return r + z * r * (-1.66666666666666324348e-1 + z * tail);
+      (-0.0001984126982985795 + z * (2.7557313707070068e-6 + z * (-2.5050760253406863e-8 + z * 1.58969099521155e-10)));
+  return r + z * r * (-0.16666666666666632 + z * tail);
 }
 
 function cosPolynomial(z: number): number {
   const tail =
-    4.16666666666666019037e-2 +
+    0.0416666666666666 +
     z *
-      (-1.38888888888741095749e-3 +
+      (-0.001388888888887411 +
         z *
-          (2.48015872894767294178e-5 +
-            z * (-2.75573143513906633035e-7 + z * (2.0875723212981748279e-9 + z * -1.13596475577881948265e-11))));
+          (2.480158728947673e-5 +
+            z * (-2.7557314351390663e-7 + z * (2.087572321298175e-9 + z * -1.1359647557788195e-11))));
   return 1 - 0.5 * z + z * z * tail;
 }

@@ -3,7 +3,7 @@
  * Blocks come in slabs from the heap; a free list hands the last released block out first.
  */
 import { DisposedError } from "../errors.ts";
-import type { Heap } from "./heap.ts";
+import { ALIGNMENT, type Heap } from "./heap.ts";
 
 const SLAB_BLOCKS = 64;
 
@@ -16,6 +16,9 @@ export class BlockPool {
   #disposed = false;
 
   constructor(heap: Heap, blockBytes: number) {
+    if (!Number.isInteger(blockBytes) || blockBytes <= 0 || blockBytes % ALIGNMENT !== 0) {
+      throw new RangeError(`blockBytes: expected a positive multiple of ${ALIGNMENT}, got ${blockBytes}`);
+    }
     this.#heap = heap;
     this.blockBytes = blockBytes;
   }
@@ -31,7 +34,7 @@ export class BlockPool {
 
   /** Address of a block, aligned to 16; its content is undefined. Throws CapacityError before anything changes. */
   take(): number {
-    if (this.#disposed) throw new DisposedError("the block pool was disposed");
+    this.#expectAlive();
     if (this.#free.length === 0) this.#addSlab();
     const ptr = this.#free.pop() as number;
     this.#taken.add(ptr);
@@ -39,6 +42,7 @@ export class BlockPool {
   }
 
   give(ptr: number): void {
+    this.#expectAlive();
     if (!this.#taken.delete(ptr)) throw new RangeError(`ptr: expected a block taken from this pool, got ${ptr}`);
     this.#free.push(ptr);
   }
@@ -49,6 +53,10 @@ export class BlockPool {
     this.#slabs.length = this.#free.length = 0;
     this.#taken.clear();
     this.#disposed = true;
+  }
+
+  #expectAlive(): void {
+    if (this.#disposed) throw new DisposedError("the block pool was disposed");
   }
 
   #addSlab(): void {

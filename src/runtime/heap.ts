@@ -4,7 +4,7 @@
  *
  * Free ranges are kept sorted by address and coalesced; a reserve takes the first that fits, else memory grows.
  */
-import { CapacityError } from "../errors.ts";
+import { CapacityError, expectInteger } from "../errors.ts";
 
 const PAGE_BYTES = 65536;
 export const ALIGNMENT = 16;
@@ -84,6 +84,7 @@ export class Heap extends Views {
 
   /** Reserves `bytes`, aligned to 16; the content is undefined. Throws CapacityError before anything changes. */
   reserve(bytes: number): number {
+    expectInteger("bytes", bytes, 0, Number.MAX_SAFE_INTEGER);
     const size = Math.max(ALIGNMENT, Math.ceil(bytes / ALIGNMENT) * ALIGNMENT);
     if (this.#options.growOnReserve) this.#grow(PAGE_BYTES);
     let index = this.#free.findIndex((range) => range.bytes >= size);

@@ -165,6 +165,106 @@ export interface Kernels {
    */
   softmax(weightsPtr: number, scoresPtr: number, count: number, scale: number): number;
 
+  // ----------------------------------------------------------------------------------------------- dense.ts
+  /**
+   * scores (queryCount, scoreStride) f32: scores[q, t] = queries[q] · keys[t] over keys (rowCount, headDim) f32 with
+   * rowStride elements a row; queries (queryCount, headDim) f32. Four sums over d in turn, added as (0 + 1) + (2 + 3).
+   * headDim a multiple of 4.
+   */
+  scoreRows(
+    scoresPtr: number,
+    keysPtr: number,
+    queriesPtr: number,
+    rowCount: number,
+    headDim: number,
+    queryCount: number,
+    rowStride: number,
+    scoreStride: number,
+  ): void;
+  /**
+   * out (queryCount, headDim) f32 += sum over t, in order, of weights[q, t] * values[t, d]; values (rowCount, headDim)
+   * f32 with rowStride, weights (queryCount, weightStride) f32. headDim a multiple of 4.
+   */
+  mixRows(
+    outPtr: number,
+    valuesPtr: number,
+    weightsPtr: number,
+    rowCount: number,
+    headDim: number,
+    queryCount: number,
+    rowStride: number,
+    weightStride: number,
+  ): void;
+
+  // ----------------------------------------------------------------------------------------------- score.ts
+  /**
+   * sets (setCount, SCORE_SET of `layout.ts`): tables of latent queries against the levels of a head group. groupPtr:
+   * GROUP of `layout.ts`, queryCount 1 to 4. latents (channels + 1, latentStride) f32, channel-major as `project` makes
+   * them, query q of set s in column s * queryCount + q; the last row is added to the bias (query · centre). Entries
+   * are whole steps above each plane's least, step = max(leastStep, sum of ranges / 65280), ties to even; bias adds
+   * the leasts in order of planes. leastStep > 0. scratchPtr: scoreScratchBytes. All addresses aligned to 16.
+   */
+  scoreTables(
+    setsPtr: number,
+    latentsPtr: number,
+    groupPtr: number,
+    scratchPtr: number,
+    setCount: number,
+    latentStride: number,
+    leastStep: number,
+  ): void;
+  /**
+   * scores (queryCount, scoreStride) f32, scores[q, 32 i + t] = bias + step * (sum of entries) of token t of block i,
+   * for the blocks whose addresses are blocks (blockCount) u32: planes of the set at the start of each. Block i reads
+   * set floor((skippedBlocks + i) / blocksPerSet), sets setStrideBytes apart. The sums inside the sets are written.
+   */
+  scorePlanes(
+    scoresPtr: number,
+    blocksPtr: number,
+    setsPtr: number,
+    blockCount: number,
+    setStrideBytes: number,
+    blocksPerSet: number,
+    skippedBlocks: number,
+    scoreStride: number,
+  ): void;
+  /** maxima (blockCount) f32: the greatest of maxima[i] and the 32 scores of block i; scores (blockCount * 32) f32. */
+  blockMaxima(maximaPtr: number, scoresPtr: number, blockCount: number): void;
+
+  // ------------------------------------------------------------------------------------------------- mix.ts
+  /**
+   * worth (blockCount) f32: the weights of each block of 32 tokens summed, the greatest over queries; weights
+   * (queryCount, weightStride) f32. Four sums in turn, added as (0 + 1) + (2 + 3).
+   */
+  blockWeights(
+    worthPtr: number,
+    weightsPtr: number,
+    blockCount: number,
+    queryCount: number,
+    weightStride: number,
+  ): void;
+  /**
+   * sums (parts, queryCount, 4) f32 += partial sums over tokens of weight * norm * i16 level. groupPtr: GROUP of
+   * `layout.ts`; blocks (blockCount, 2) u32: address of a value block (planes, then 32 norm codes), and of its 32
+   * weights of the first query, those of the next weightStride elements on, f32 >= 0. MIX_BLOCKS blocks at a time:
+   * a query's weight * norm in them count in steps of 1 / 8191 of their greatest. scratchPtr: mixScratchBytes, aligned
+   * to 16. Lane j of a sum takes token pairs with floor(token / 2) % 4 = j.
+   */
+  mixPlanes(sumsPtr: number, blocksPtr: number, groupPtr: number, scratchPtr: number, blockCount: number): void;
+  /**
+   * latents (channels, latentStride) f32, channel-major: latents[c, q] = sum over the channel's parts of
+   * scales[part] * ((lane 0 + lane 1) + (lane 2 + lane 3)) of sums; scales (parts) f32. counts: the first 16 bytes of
+   * GROUP. latentStride >= queryCount, zeros in between.
+   */
+  foldMix(
+    latentsPtr: number,
+    sumsPtr: number,
+    scalesPtr: number,
+    countsPtr: number,
+    queryCount: number,
+    latentStride: number,
+  ): void;
+
   // -------------------------------------------------------------------------------------------- quantize.ts
   /**
    * Fills a book (BOOK of `layout.ts`: levels, then thresholds) for 2^bits levels: level[i] = offset + scale * unit[i],
@@ -233,6 +333,14 @@ export const KERNEL_NAMES = [
   "project",
   "synthesize",
   "softmax",
+  "scoreRows",
+  "mixRows",
+  "scoreTables",
+  "scorePlanes",
+  "blockMaxima",
+  "blockWeights",
+  "mixPlanes",
+  "foldMix",
   "prepareBook",
   "bookError",
   "encode",

@@ -1,4 +1,5 @@
 /** A kernels module, instantiated over a memory that the host owns, with the heap on it. */
+import { KERNEL_LAYOUT } from "../codec/layout.ts";
 import { FormatError, UnsupportedError } from "../errors.ts";
 import { DEFAULT_MAXIMUM_BYTES, Heap, type HeapOptions, INITIAL_PAGES } from "./heap.ts";
 import { ABI_VERSION, KERNEL_NAMES, type Kernels } from "./kernels.ts";
@@ -9,36 +10,12 @@ export interface RuntimeOptions extends HeapOptions {
 }
 
 /** (module (func (result v128) i32.const 0 i8x16.splat)): valid only where SIMD128 is. */
+// biome-ignore format: a section a line
 const SIMD_PROBE = Uint8Array.of(
-  0,
-  97,
-  115,
-  109,
-  1,
-  0,
-  0,
-  0,
-  1,
-  5,
-  1,
-  96,
-  0,
-  1,
-  123,
-  3,
-  2,
-  1,
-  0,
-  10,
-  8,
-  1,
-  6,
-  0,
-  65,
-  0,
-  253,
-  15,
-  11,
+  0, 97, 115, 109, 1, 0, 0, 0, // magic, version
+  1, 5, 1, 96, 0, 1, 123, // types: () -> v128
+  3, 2, 1, 0, // functions
+  10, 8, 1, 6, 0, 65, 0, 253, 15, 11, // code
 );
 
 export const simdSupported = (): boolean => WebAssembly.validate(SIMD_PROBE);
@@ -53,14 +30,20 @@ export class Runtime {
   }
 }
 
-/** Instantiates a kernels module. Throws UnsupportedError without SIMD, FormatError for a module of another ABI. */
+/**
+ * Instantiates a kernels module. Throws UnsupportedError without SIMD, TypeError for anything but a compiled module,
+ * FormatError for a module that is not one of kernels, or is of another ABI or layout.
+ */
 export async function instantiate(module: WebAssembly.Module, options: HeapOptions = {}): Promise<Runtime> {
   if (!simdSupported()) throw new UnsupportedError("this host has no WebAssembly SIMD (128-bit), which svdq needs");
+  checkImports(module);
   const memory = createMemory(options.maximumBytes);
   const { exports } = await WebAssembly.instantiate(module, { env: { memory } });
   checkAbi(exports);
-  const heapBase = (exports.HEAP_BASE as WebAssembly.Global).value as number;
-  return new Runtime(exports as unknown as Kernels, new Heap(memory, heapBase, options));
+  return new Runtime(
+    exports as unknown as Kernels,
+    new Heap(memory, globalOf(exports, "HEAP_BASE") as number, options),
+  );
 }
 
 export function createMemory(maximumBytes = DEFAULT_MAXIMUM_BYTES): WebAssembly.Memory {
@@ -68,11 +51,30 @@ export function createMemory(maximumBytes = DEFAULT_MAXIMUM_BYTES): WebAssembly.
   return new WebAssembly.Memory({ initial: INITIAL_PAGES, maximum });
 }
 
-function checkAbi(exports: WebAssembly.Exports): void {
-  const version = (exports.ABI_VERSION as WebAssembly.Global | undefined)?.value;
-  if (version !== ABI_VERSION) {
-    throw new FormatError(`kernels module: expected ABI version ${ABI_VERSION}, got ${String(version)}`);
+/** Before instantiation, because that runs a module's start function and reports a foreign import in its own words. */
+function checkImports(module: WebAssembly.Module): void {
+  const kind = Object.prototype.toString.call(module);
+  if (kind !== "[object WebAssembly.Module]") throw new TypeError(`module: expected a WebAssembly.Module, got ${kind}`);
+  const imports = WebAssembly.Module.imports(module).map((one) => `${one.kind} ${one.module}.${one.name}`);
+  if (imports.join() !== "memory env.memory") {
+    throw new FormatError(
+      `kernels module: expected to import memory env.memory only, got ${imports.join(", ") || "none"}`,
+    );
   }
-  const missing = KERNEL_NAMES.filter((name) => typeof exports[name] !== "function");
+}
+
+function checkAbi(exports: WebAssembly.Exports): void {
+  for (const [name, expected] of Object.entries({ ABI_VERSION, ...KERNEL_LAYOUT })) {
+    const value = globalOf(exports, name);
+    if (value !== expected) throw new FormatError(`kernels module: expected ${name} ${expected}, got ${String(value)}`);
+  }
+  const missing: string[] = KERNEL_NAMES.filter((name) => typeof exports[name] !== "function");
+  if (typeof globalOf(exports, "HEAP_BASE") !== "number") missing.push("HEAP_BASE");
   if (missing.length) throw new FormatError(`kernels module: missing ${missing.join(", ")}`);
 }
+
+/** Value of an exported global, undefined where there is none. */
+const globalOf = (exports: WebAssembly.Exports, name: string): unknown => {
+  const global = exports[name];
+  return typeof global === "object" && "value" in global ? global.value : undefined;
+};

@@ -3,6 +3,7 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { eigenScratchBytes, leadingScratchBytes } from "../../src/codec/layout.ts";
 import type { Runtime } from "../../src/runtime/runtime.ts";
 import { type Arena, noise, withArena } from "../support/arena.ts";
+import { EDGES } from "../support/edges.ts";
 import { sameBits } from "../support/exact.ts";
 import { PLATFORMS, SIZES } from "../support/platforms.ts";
 
@@ -123,6 +124,15 @@ describe.each(PLATFORMS)("eigen on $name", ({ create }) => {
     ["rank 1", Float64Array.from({ length: 49 }, (_, i) => (1 + (i % 7)) * (1 + Math.floor(i / 7)))],
     ["one huge outlier", Float64Array.from({ length: 49 }, (_, i) => (i === 0 ? 1e60 : i % 8 === 0 ? 1 : 0))],
     ["tiny values", Float64Array.from({ length: 49 }, (_, i) => (i % 8 === 0 ? 1e-60 * (1 + i) : 0))],
+    ["denormals", Float64Array.from({ length: 49 }, (_, i) => (i % 8 === 0 ? 1e-310 * (1 + i) : 0))],
+    [
+      "a constant channel, zero once centred",
+      gram(fallingRows(9, 7, 0.9), 9, 7).map((x, i) => (i % 7 === 3 || Math.floor(i / 7) === 3 ? 0 : x)),
+    ],
+    [
+      "two equal pairs of values",
+      Float64Array.from({ length: 49 }, (_, i) => (i % 8 === 0 ? [3, 3, 2, 2, 1, 0.5, 0.25][i / 8] : 0)),
+    ],
     ["negative definite", Float64Array.from({ length: 49 }, (_, i) => (i % 8 === 0 ? -1 - i : 0))],
   ])("takes %s", (_, matrix) => expectEigenpairs(matrix, 7, solve(matrix, 7), F32_TOLERANCE));
 
@@ -168,6 +178,30 @@ describe.each(PLATFORMS)("jacobiSvd on $name", ({ create }) => {
       const floor = 1e-10 * exact.values[0] ** 2;
       expect(Math.abs(found.values[i] - s * s)).toBeLessThan(1e-5 * s * s + floor);
     });
+  });
+
+  it.each<[string, (t: number, d: number) => number]>([
+    ["rank 1", (t, d) => (1 + t) * (1 + d)],
+    ["equal singular values", (t, d) => (t % 6 === d ? 1 : 0)],
+    ["a constant channel", (t, d) => (d === 2 ? 5 : Math.sin(7 * t + d * d))],
+    ["one huge outlier", (t, d) => (t === 5 && d === 1 ? 1e30 : Math.cos(3 * t + d * d))],
+    ["f32 denormals", (t, d) => 1e-42 * Math.cos(3 * t + d * d)],
+    ["a channel of zeros", (t, d) => (d === 0 ? 0 : Math.cos(3 * t + d * d))],
+  ])("takes %s", (_, element) => {
+    const rows = Float64Array.from({ length: 12 * 6 }, (_, i) => element(Math.floor(i / 6), i % 6));
+    const result = withArena(runtime, (arena) => svd(runtime, arena, rows, 12, 6));
+    expect(result.status).toBeGreaterThan(0);
+    expectOrthonormal(result.vectors, 6, 6, F64_TOLERANCE);
+    // |rows * v| is the singular value, which also holds where squares would underflow.
+    for (let k = 0; k < 6; k++) {
+      const image = Array.from({ length: 12 }, (_, t) => {
+        let sum = 0;
+        for (let d = 0; d < 6; d++) sum += rows[6 * t + d] * result.vectors[6 * k + d];
+        return sum;
+      });
+      expect(Math.abs(Math.hypot(...image) - result.values[k])).toBeLessThanOrEqual(F64_TOLERANCE * result.values[0]);
+      if (k) expect(result.values[k]).toBeLessThanOrEqual(result.values[k - 1]);
+    }
   });
 
   it("zeros and NaN", () => {
@@ -219,6 +253,20 @@ describe.each(PLATFORMS)("leadingEigen on $name", ({ create }) => {
     expect(energy(values) / energy(all.values)).toBeGreaterThan(0.999);
   });
 
+  it.each<[string, (i: number, j: number) => number, number[]]>([
+    ["zeros", () => 0, [0, 0, 0]],
+    ["equal values", (i, j) => (i === j ? 2 : 0), [2, 2, 2]],
+    ["rank 1", (i, j) => (1 + i) * (1 + j), [(16 * 17 * 33) / 6, 0, 0]],
+    ["one huge outlier", (i, j) => (i !== j ? 0 : i === 9 ? 1e12 : 1), [1e12, 1, 1]],
+  ])("takes %s", (_, element, expected) => {
+    const matrix = Float64Array.from({ length: 256 }, (_, i) => element(i >> 4, i & 15));
+    const { values, vectors } = withArena(runtime, (arena) => leading(runtime, arena, matrix, 16, 3, 4));
+    values.forEach((x, k) => {
+      expect(Math.abs(x - expected[k])).toBeLessThanOrEqual(F32_TOLERANCE * expected[0]);
+    });
+    expectOrthonormal(vectors, expected.filter((x) => x > 0).length, 16, F32_TOLERANCE);
+  });
+
   it("gives zero values past the rank of the matrix", () => {
     const { values, status } = withArena(runtime, (arena) =>
       leading(runtime, arena, gram(fallingRows(3, 32, 1), 3, 32), 32, 8, 4),
@@ -237,6 +285,14 @@ describe("eigen kernels everywhere", () => {
       same((runtime, arena) => {
         const a = eigen(runtime, arena, gram(rows, n + 3, n), n);
         const b = svd(runtime, arena, rows, n + 3, n);
+        return [a.values, a.vectors, [a.status], b.values, b.vectors, [b.status]];
+      });
+    }
+    for (const [, make] of EDGES) {
+      const rows = Float64Array.from(make(12, 6));
+      same((runtime, arena) => {
+        const a = eigen(runtime, arena, gram(rows, 12, 6), 6);
+        const b = svd(runtime, arena, rows, 12, 6);
         return [a.values, a.vectors, [a.status], b.values, b.vectors, [b.status]];
       });
     }

@@ -1,6 +1,7 @@
 import { beforeAll, describe, expect, it } from "vitest";
 import type { Runtime } from "../../src/runtime/runtime.ts";
 import { type Arena, noise, withArena } from "../support/arena.ts";
+import { EDGES } from "../support/edges.ts";
 import { sameBits } from "../support/exact.ts";
 import { PLATFORMS } from "../support/platforms.ts";
 
@@ -16,9 +17,17 @@ const SHAPES: [rows: number, dim: number, channels: number][] = [
   [7, 63, 33],
 ];
 
-function both(runtime: Runtime, arena: Arena, rowCount: number, dim: number, channels: number, centred: boolean) {
+function both(
+  runtime: Runtime,
+  arena: Arena,
+  rowCount: number,
+  dim: number,
+  channels: number,
+  centred: boolean,
+  rows = noise(rowCount * dim, 2),
+) {
   const stride = rowCount + 5;
-  const rowsPtr = arena.put(noise(rowCount * dim, 2));
+  const rowsPtr = arena.put(rows);
   const centrePtr = centred ? arena.put(noise(dim, 3)) : 0;
   const matrixPtr = arena.put(noise(dim * channels, 4));
   const latentsPtr = arena.put(new Float32Array(channels * stride).fill(7));
@@ -82,5 +91,13 @@ describe("project and synthesize everywhere", () => {
         return [latents, back];
       });
     }
+  });
+
+  it.each(EDGES)("same bits for %s", async (_, make) => {
+    const same = await sameBits();
+    same((runtime, arena) => {
+      const { latents, back } = both(runtime, arena, 18, 13, 7, false, make(18, 13));
+      return [latents, back];
+    });
   });
 });

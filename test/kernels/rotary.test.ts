@@ -3,6 +3,7 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { frequenciesOf, putRotary, type Rotary, type RotaryLayout } from "../../src/codec/rotary.ts";
 import type { Runtime } from "../../src/runtime/runtime.ts";
 import { type Arena, noise, withArena } from "../support/arena.ts";
+import { EDGES } from "../support/edges.ts";
 import { sameBits } from "../support/exact.ts";
 import { PLATFORMS } from "../support/platforms.ts";
 
@@ -116,6 +117,15 @@ describe("rotate everywhere", () => {
         const turns = Int32Array.from({ length: 17 }, (_, i) => i * 997 - 4000);
         same((runtime, arena) => [rotated(runtime, arena, noise(17 * 3 * 64, pairs), turns, rotary, 64, 3)]);
       }
+    }
+  });
+
+  it.each(EDGES)("same bits for %s", async (_, make) => {
+    const same = await sameBits();
+    const turns = Int32Array.from({ length: 7 }, (_, i) => i * 997 - 4000);
+    for (const layout of LAYOUTS) {
+      const rotary = { layout, frequencies: frequenciesOf(1e5, 14) };
+      same((runtime, arena) => [rotated(runtime, arena, make(7, 32), turns, rotary, 32, 1)]);
     }
   });
 });

@@ -2,6 +2,8 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { fromHalf } from "../../src/codec/half.ts";
 import type { Runtime } from "../../src/runtime/runtime.ts";
 import { noise, withArena } from "../support/arena.ts";
+import { EDGES } from "../support/edges.ts";
+import { sameBits } from "../support/exact.ts";
 import { PLATFORMS, SIZES } from "../support/platforms.ts";
 
 const ALL_HALVES = Uint16Array.from({ length: 65536 }, (_, i) => i);
@@ -67,6 +69,20 @@ describe.each(PLATFORMS)("rows on $name", ({ create }) => {
     });
   });
 
+  it.each(SIZES)("finds one NaN or infinity anywhere among %i values", (count) => {
+    withArena(runtime, (arena) => {
+      const values = noise(count, 8);
+      const ptr = arena.put(values);
+      const found = Array.from(values, (_, i) => {
+        runtime.heap.f32(ptr, count)[i] = [Number.NaN, Infinity, -Infinity][i % 3];
+        const bad = runtime.kernels.countNonFinite(ptr, count);
+        runtime.heap.f32(ptr, count)[i] = values[i];
+        return bad;
+      });
+      expect(found).toEqual(new Array(count).fill(1));
+    });
+  });
+
   it.each([
     [0, 1],
     [1, 3],
@@ -106,6 +122,40 @@ describe.each(PLATFORMS)("rows on $name", ({ create }) => {
       expect(arena.f32(normsPtr, 3)).toEqual(Float32Array.of(5 / Math.sqrt(3), 0, Math.fround(1e20) / Math.sqrt(3)));
       runtime.kernels.scaleRows(rowsPtr, rowsPtr, arena.put(Float32Array.of(2, 5, 0.5)), 3, 3);
       expect(arena.f32(rowsPtr, 4)).toEqual(Float32Array.of(6, 8, 0, 0));
+    });
+  });
+});
+
+describe("rows everywhere", () => {
+  it("give the same bits as their twins at every size", async () => {
+    const same = await sameBits();
+    for (const count of SIZES) {
+      const values = noise(3 * count, count + 1).map((x, i) => x * 2 ** ((i % 60) - 30));
+      same((runtime, arena) => {
+        const [valuesPtr, halvesPtr] = [arena.put(values), arena.out(6 * count)];
+        const [normsPtr, scaledPtr, widePtr] = [arena.out(12), arena.out(12 * count), arena.out(12 * count)];
+        runtime.kernels.narrowF16(halvesPtr, valuesPtr, 3 * count);
+        runtime.kernels.widenF16(widePtr, halvesPtr, 3 * count);
+        if (count) runtime.kernels.rowNorms(normsPtr, valuesPtr, 3, count);
+        runtime.kernels.scaleRows(scaledPtr, valuesPtr, arena.put(Float32Array.of(0.3, -7, 1e-30)), 3, count);
+        return [
+          arena.u16(halvesPtr, 3 * count),
+          arena.f32(widePtr, 3 * count),
+          arena.f32(normsPtr, 3),
+          arena.f32(scaledPtr, 3 * count),
+        ];
+      });
+    }
+  });
+
+  it.each(EDGES)("same bits for %s", async (_, make) => {
+    const same = await sameBits();
+    same((runtime, arena) => {
+      const [valuesPtr, halvesPtr, normsPtr] = [arena.put(make(5, 13)), arena.out(2 * 65), arena.out(20)];
+      runtime.kernels.narrowF16(halvesPtr, valuesPtr, 65);
+      runtime.kernels.rowNorms(normsPtr, valuesPtr, 5, 13);
+      runtime.kernels.scaleRows(valuesPtr, valuesPtr, normsPtr, 5, 13);
+      return [arena.u16(halvesPtr, 65), arena.f32(normsPtr, 5), arena.f32(valuesPtr, 65)];
     });
   });
 });

@@ -1,6 +1,7 @@
 import { beforeAll, describe, expect, it } from "vitest";
 import type { Runtime } from "../../src/runtime/runtime.ts";
 import { noise, withArena } from "../support/arena.ts";
+import { EDGES } from "../support/edges.ts";
 import { sameBits } from "../support/exact.ts";
 import { PLATFORMS, SIZES } from "../support/platforms.ts";
 
@@ -46,5 +47,14 @@ describe("softmax everywhere", () => {
         return [arena.f32(scoresPtr, count), [sum]];
       });
     }
+  });
+
+  it.each(EDGES)("same bits for %s", async (_, make) => {
+    const same = await sameBits();
+    same((runtime, arena) => {
+      const [scoresPtr, outPtr] = [arena.put(make(1, 37)), arena.out(4 * 37)];
+      const sum = runtime.kernels.softmax(outPtr, scoresPtr, 37, 1);
+      return [arena.f32(outPtr, 37), [sum]];
+    });
   });
 });

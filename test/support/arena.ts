@@ -29,6 +29,17 @@ export class Arena {
     return ptr;
   }
 
+  /**
+   * Address of a copy of `values` that ends where memory ends, so that a read past it traps. Not reserved: call it last,
+   * because the next reserve may grow memory or take the place.
+   */
+  putAtEnd(values: Numbers): number {
+    const { heap } = this.#runtime;
+    const ptr = heap.bytesHeld - values.byteLength;
+    heap.u8(ptr, values.byteLength).set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+    return ptr;
+  }
+
   /** Address of `bytes` undefined bytes (filled with 0xEE) between guards. */
   out(bytes: number): number {
     const start = this.#runtime.heap.reserve(bytes + 2 * GUARD_BYTES + 16);

@@ -1,0 +1,108 @@
+/** `svdq compress`: a dump to an archive. */
+import { type Command, InvalidArgumentError, Option } from "commander";
+import { writeArchive } from "../archive/writer.ts";
+import { compress } from "../codec/compress.ts";
+import { type CodecOptions, checkOptions, DEFAULT_OPTIONS } from "../codec/options.ts";
+import { asUsage } from "./failure.ts";
+import { checkOutput, fileBytes, withDump } from "./files.ts";
+import { type Io, print } from "./io.ts";
+import { withProgress } from "./progress.ts";
+import { describeCodes, describeExact, describeSource, formatCodes } from "./summary.ts";
+import { facts, thousands } from "./text.ts";
+
+/** Analysis of keys, coding of keys, coding of values. */
+const PHASES = 3;
+
+interface CompressFlags extends Omit<CodecOptions, "anchorSpan"> {
+  output: string;
+  anchorSpan: number | "none";
+  tokens?: number;
+  json?: boolean;
+}
+
+function number(text: string): number {
+  const value = text.trim() === "" ? Number.NaN : Number(text);
+  if (!Number.isFinite(value)) throw new InvalidArgumentError("Expected a number.");
+  return value;
+}
+
+function positiveInteger(text: string): number {
+  const value = number(text);
+  if (!Number.isSafeInteger(value) || value < 1) throw new InvalidArgumentError("Expected an integer of at least 1.");
+  return value;
+}
+
+export function addCompress(program: Command, io: Io): void {
+  const defaults = DEFAULT_OPTIONS;
+  program
+    .command("compress")
+    .summary("a safetensors dump to an archive")
+    .description("Compresses a key-value cache, saved as a safetensors dump, to an archive.")
+    .argument("<file>", "safetensors dump: layers.N.key and layers.N.value, keys after RoPE")
+    .requiredOption("-o, --output <archive>", "archive to write")
+    .option("--key-bits <bits>", "mean bits of a key element, over all layers", number, defaults.keyBits)
+    .option("--value-bits <bits>", "mean bits of a value element", number, defaults.valueBits)
+    .addOption(
+      new Option("--grouping <heads>", "kv heads that share a basis: all of a layer, or each head alone")
+        .choices(["layer", "head"])
+        .default(defaults.grouping),
+    )
+    .option(
+      "--anchor-span <tokens>",
+      "keys are rotated inside a span only: 1 before RoPE, none after it, or a power of two between",
+      (text) => (text === "none" ? text : number(text)),
+      defaults.anchorSpan,
+    )
+    .addOption(
+      new Option("--schedule <widths>", "the SVDq paper's mode for keys: bits of 8 equal groups, as 4,4,2,0,0,0,0,0")
+        .argParser((text: string) => text.split(",").map(number))
+        .conflicts("keyBits"),
+    )
+    .option("--sinks <tokens>", "tokens at the start that stay exact", number, defaults.sinks)
+    .option("--recent <tokens>", "tokens at the end that stay exact", number, defaults.recent)
+    .option(
+      "--tokens <count>",
+      "tokens to compress, from the start (default: context_tokens of the dump, or all)",
+      positiveInteger,
+    )
+    .option("--no-metric", "do not weigh key errors by the queries in the dump")
+    .option("--no-attention-weights", "do not weigh tokens by the attention that they receive")
+    .option(
+      "--basis-bits <bits>",
+      "bits of a basis element, or auto",
+      (text) => (text === "auto" ? text : number(text)),
+      defaults.basisBits,
+    )
+    .option("--json", "print JSON")
+    .action((file: string, flags: CompressFlags) => runCompress(io, file, flags));
+}
+
+async function runCompress(io: Io, file: string, flags: CompressFlags): Promise<void> {
+  const start = performance.now();
+  const { output, tokens, json, anchorSpan, ...others } = flags;
+  const options = asUsage(() => checkOptions({ ...others, anchorSpan: anchorSpan === "none" ? null : anchorSpan }));
+  await checkOutput("--output", output, [file]);
+  const runtime = await io.createRuntime();
+  const { source, cache } = await withDump(file, tokens, async (dump) => {
+    const coded = await withProgress(io, PHASES * dump.geometry.layerCount, (bar) =>
+      compress(runtime, dump, options, { signal: io.signal, onProgress: ({ phase }) => bar.step(phase) }),
+    );
+    return { source: describeSource(dump), cache: coded };
+  });
+  io.signal.throwIfAborted();
+  await writeArchive(output, cache);
+  const totalBytes = await fileBytes(output);
+  const seconds = (performance.now() - start) / 1000;
+  const codes = describeCodes(cache);
+  const result = { input: file, output, ...source, ...codes, totalBytes, ratio: source.f16Bytes / totalBytes, seconds };
+  print(io, json, result, () => {
+    const { geometry } = source;
+    const head = facts([
+      ["from", `${file}: ${geometry.layerCount} layers of ${geometry.kvHeads} kv heads x ${geometry.headDim}`],
+      ["tokens", `${thousands(source.tokens)}, ${describeExact(codes)}`],
+      ["to", `${output}: ${thousands(totalBytes)} bytes in ${seconds.toFixed(2)} s`],
+      ["ratio", `${result.ratio.toFixed(2)} times smaller than f16 (${thousands(source.f16Bytes)} bytes)`],
+    ]);
+    return `${head}\n${formatCodes(codes)}`;
+  });
+}

@@ -1,0 +1,62 @@
+/** Files named on the command line. */
+import { open, realpath, stat } from "node:fs/promises";
+import { fileError } from "../archive/atomic-file.ts";
+import { MAGIC } from "../archive/format.ts";
+import { type Dump, openDump } from "../engines/dump.ts";
+import { aboutFile, InputError, UsageError } from "./failure.ts";
+
+/** Opens a dump for as long as `work` takes. `tokens`: how many to compress, of those that the file holds. */
+export async function withDump<T>(
+  path: string,
+  tokens: number | undefined,
+  work: (dump: Dump) => Promise<T>,
+): Promise<T> {
+  return aboutFile(path, async () => {
+    if (await isArchive(path)) throw new InputError(`${path}: expected a safetensors dump, got an svdq archive`);
+    let dump = await openDump(path);
+    try {
+      if (tokens !== undefined) {
+        if (tokens > dump.heldTokens) {
+          throw new UsageError(`--tokens: expected at most ${dump.heldTokens}, as ${path} holds, got ${tokens}`);
+        }
+        await dump.close();
+        dump = await openDump(path, { tokens });
+      }
+      return await work(dump);
+    } finally {
+      await dump.close();
+    }
+  });
+}
+
+/** By its first bytes; by its name where those are damaged. */
+export async function isArchive(path: string): Promise<boolean> {
+  const head = Buffer.alloc(4);
+  try {
+    const file = await open(path, "r");
+    try {
+      await file.read(head, 0, head.length, 0);
+    } finally {
+      await file.close();
+    }
+  } catch (cause) {
+    throw fileError("read", path, cause);
+  }
+  return head.equals(MAGIC.subarray(0, head.length)) || path.endsWith(".svdq");
+}
+
+export async function fileBytes(path: string): Promise<number> {
+  return (await stat(path)).size;
+}
+
+/** Throws a UsageError where writing `path` would destroy an input, or something that is no file. */
+export async function checkOutput(option: string, path: string, inputs: string[]): Promise<void> {
+  const old = await stat(path).catch(() => undefined);
+  if (!old) return;
+  if (!old.isFile()) throw new UsageError(`${option}: expected a file to write, got ${path}, which is something else`);
+  for (const input of inputs) {
+    if ((await realpath(input).catch(() => input)) === (await realpath(path))) {
+      throw new UsageError(`${option}: expected another file than the one that is read, got ${path}`);
+    }
+  }
+}

@@ -1,0 +1,83 @@
+/** `svdq inspect` on the fixture and on its archive. */
+import { describe, expect, it } from "vitest";
+import { testDirectory } from "../support/directory.ts";
+import { FIXTURE, svdq, svdqJson } from "./cli.ts";
+
+const pathOf = testDirectory();
+
+interface Layer {
+  energy: { channels: number; eighth: number; quarter: number; half: number; channels90: number; channels99: number };
+  allocation: Record<"keys" | "values", Record<string, number>>;
+  theorem?: { schedule: number[]; ratio: number; predicted: number };
+}
+
+describe("inspect", () => {
+  it("shows a dump as JSON", async () => {
+    const result = await svdqJson("inspect", FIXTURE);
+    expect(result).toMatchObject({
+      path: FIXTURE,
+      kind: "dump",
+      text: "novel",
+      model: "SmolLM2-135M-Instruct",
+      geometry: { layerCount: 2, kvHeads: 3, headDim: 64 },
+      rope: { layout: "half-split", pairs: 32 },
+      tokens: 1664,
+      heldTokens: 1728,
+      tokenIds: true,
+      layers: [{ layer: 5 }, { layer: 20 }],
+    });
+    for (const { energy, allocation } of result.layers as Layer[]) {
+      expect(energy.channels).toBe(192);
+      expect(energy.channels90).toBeLessThan(energy.channels99);
+      expect(energy.eighth).toBeLessThan(energy.quarter);
+      expect(energy.quarter).toBeLessThan(energy.half);
+      const channels = Object.values(allocation.keys).reduce((sum, n) => sum + n, 0);
+      expect(channels).toBe(192);
+    }
+  });
+
+  it("measures the paper's theorem near what the spectrum predicts", async () => {
+    const { layers } = (await svdqJson("inspect", FIXTURE)) as { layers: Layer[] };
+    // Of the two layers the second has the steeper spectrum: there the paper's 0.1 holds.
+    const [flat, steep] = layers.map(({ theorem }) => theorem!);
+    expect(flat.schedule).toEqual([4, 4, 4, 4, 0, 0, 0, 0]);
+    expect(flat.ratio).toBeLessThan(0.2);
+    expect(steep.ratio).toBeLessThan(0.1);
+    for (const { ratio, predicted } of [flat, steep]) {
+      expect(ratio / predicted).toBeGreaterThan(0.9);
+      expect(ratio / predicted).toBeLessThan(1.1);
+    }
+  });
+
+  it("shows the archive of a dump with the same codes, without a theorem", async () => {
+    const archive = pathOf("cache.svdq");
+    await svdqJson("compress", FIXTURE, "-o", archive);
+    const [dump, packed] = [await svdqJson("inspect", FIXTURE), await svdqJson("inspect", archive)];
+    expect(packed.kind).toBe("archive");
+    expect(packed.bytes).toEqual(dump.bytes);
+    expect(packed.layers.map((layer: Layer) => layer.allocation)).toEqual(
+      dump.layers.map((layer: Layer) => layer.allocation),
+    );
+    expect(packed.layers[0].theorem).toBeUndefined();
+    // Restored keys have no energy outside the channels kept.
+    expect(packed.layers[0].energy.half).toBeGreaterThan(0.99);
+  });
+
+  it("shows a dump in words", async () => {
+    const { code, stdout, stderr } = await svdq(["inspect", FIXTURE]);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    expect(stdout).toMatch(/^tokens +1,664 of 1,728 held, ids known$/m);
+    expect(stdout).toMatch(/^energy of keys +channels +for 90 % +for 99 % +in 1\/8 +in 1\/4 +in 1\/2$/m);
+    expect(stdout).toMatch(/^channels by bits +keys 8 +keys 4 /m);
+    expect(stdout).toMatch(/^theorem of SVDq +schedule +latent error +original error +ratio +by the spectrum$/m);
+    expect(stdout).toMatch(/^layer 20 +4,4,4,4,0,0,0,0 +0\.\d+ +0\.\d+ +0\.0\d\d +0\.0\d\d$/m);
+  });
+
+  it("shows an archive in words", async () => {
+    const archive = pathOf("cache.svdq");
+    await svdqJson("compress", FIXTURE, "-o", archive, "--anchor-span", "none");
+    const { stdout } = await svdq(["inspect", archive]);
+    expect(stdout).toMatch(/^codes +anchor span none, first 4 and last 64 tokens in f16$/m);
+    expect(stdout).not.toContain("theorem");
+  });
+});

@@ -1,0 +1,56 @@
+/**
+ * Makes the golden archives of version 1 and their digests:
+ *
+ *   npx tsx test/golden/make-archives.ts
+ *
+ * Run it once a version. What it makes depends on the codec of that day; the files stay as they are, because what
+ * they are for is that later code reads them.
+ */
+import { createHash } from "node:crypto";
+import { readFileSync, writeFileSync } from "node:fs";
+import { encodeArchive, joinChunks } from "../../src/archive/writer.ts";
+import type { CodedCache } from "../../src/codec/coded.ts";
+import { compress } from "../../src/codec/compress.ts";
+import type { CodecOptions } from "../../src/codec/options.ts";
+import { restoreLayer } from "../../src/codec/restore.ts";
+import { instantiate, type Runtime } from "../../src/runtime/runtime.ts";
+import { TinyCache, type TinyCacheOptions } from "../support/tiny-cache.ts";
+
+/** Between them: every section, flag, book width and kind, rotary layout, exact type, and span none, 1 and 32. */
+const CASES: Record<string, [TinyCacheOptions, Partial<CodecOptions>]> = {
+  "v1-metric": [
+    { layers: 2, tokens: 70, queries: 8, noise: 0.2, type: "f16" },
+    { sinks: 2, recent: 3, anchorSpan: 32, keyBits: 1.5 },
+  ],
+  "v1-paper": [
+    { layers: 1, kvHeads: 1, headDim: 40, tokens: 40, layout: "interleaved", pairs: 15, type: "bf16", ids: false },
+    { sinks: 1, recent: 2, schedule: [8, 4, 2, 1, 1, 0, 0, 0] },
+  ],
+  "v1-heads": [
+    { layers: 1, kvHeads: 2, headDim: 36, tokens: 33, noise: 0.3, type: "f32" },
+    { sinks: 0, recent: 0, grouping: "head", anchorSpan: null, basisBits: 5, valueBits: 1 },
+  ],
+};
+
+/** SHA-256 of the restored tensors, f32, layer by layer keys then values. */
+export function digestOf(runtime: Runtime, cache: CodedCache): string {
+  const hash = createHash("sha256");
+  for (let layer = 0; layer < cache.layers.length; layer++) {
+    const { key, value } = restoreLayer(runtime, cache, layer, "f32");
+    hash.update(key).update(value);
+  }
+  return hash.digest("hex");
+}
+
+async function make(): Promise<void> {
+  const runtime = await instantiate(new WebAssembly.Module(readFileSync("dist/kernels.wasm")));
+  const digests: Record<string, string> = {};
+  for (const [name, [shape, options]] of Object.entries(CASES)) {
+    const cache = await compress(runtime, new TinyCache(shape), options);
+    writeFileSync(`test/golden/${name}.svdq`, joinChunks(encodeArchive(cache)));
+    digests[name] = digestOf(runtime, cache);
+  }
+  writeFileSync("test/golden/digests.json", `${JSON.stringify(digests, null, 2)}\n`);
+}
+
+if (process.argv[1]?.endsWith("make-archives.ts")) await make();

@@ -1,0 +1,389 @@
+#!/usr/bin/env python3
+"""A second reader of archive version 1, written from docs/format.md alone; Python's standard library only.
+
+    python3 read_archive.py FILE            checks FILE and prints what its header says, as JSON
+    python3 read_archive.py FILE -o OUT     also writes all tensors to OUT: f32, for each layer keys, then values,
+                                            (kvHeads, tokenCount, headDim)
+
+Exit code 1 and a message on stderr where FILE is not sound.
+"""
+
+import json
+import math
+import re
+import struct
+import sys
+import zlib
+from array import array
+
+MAGIC = b"SVDQ\r\n\x1a\n"
+KINDS = ("normal", "uniform")
+UPPER_HALVES = {
+    1: [0.797884560803],
+    2: [0.452780034636, 1.510417608499],
+    4: [0.128395029851, 0.38804829949, 0.656759118532, 0.942340456487, 1.256231197347, 1.618046386022,
+        2.069017226531, 2.732589570995],
+}
+ELEMENT_BYTES = {"f32": 4, "f16": 2, "bf16": 2}
+BLOCK_TOKENS = 32
+PLANE_BYTES = 16
+
+
+class Unsound(Exception):
+    pass
+
+
+def check(condition, what):
+    if not condition:
+        raise Unsound(what)
+
+
+def _crc_table():
+    table = []
+    for byte in range(256):
+        for _ in range(8):
+            byte = (byte >> 1) ^ (0x82F63B78 if byte & 1 else 0)
+        table.append(byte)
+    return table
+
+
+CRC_TABLE = _crc_table()
+
+
+def crc32c(data):
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = (crc >> 8) ^ CRC_TABLE[(crc ^ byte) & 255]
+    return crc ^ 0xFFFFFFFF
+
+
+def round_up(x):
+    return (x + 15) // 16 * 16
+
+
+def f32(x):
+    return struct.unpack("<f", struct.pack("<f", x))[0]
+
+
+def is_integer(x, low, high):
+    return type(x) is int and low <= x <= high
+
+
+class Cursor:
+    """Reads a section from its start to its end."""
+
+    def __init__(self, name, data):
+        self.name, self.data, self.at = name, data, 0
+
+    def take(self, size):
+        check(self.at + size <= len(self.data), f"{self.name}: {size} bytes expected at {self.at}")
+        self.at += size
+        return self.data[self.at - size:self.at]
+
+    def numbers(self, kind, count):
+        return list(struct.unpack(f"<{count}{kind}", self.take(count * struct.calcsize(kind))))
+
+    def end(self):
+        check(self.at == len(self.data), f"{self.name}: {len(self.data) - self.at} bytes too many")
+
+
+# ---------------------------------------------------------------------------------------------------------- head
+
+
+def read_head(data):
+    check(data[:8] == MAGIC, "magic")
+    check(len(data) >= 32, "shorter than a preamble")
+    version, header_bytes, file_bytes, header_crc, preamble_crc = struct.unpack_from("<IIQII", data, 8)
+    check(version == 1, f"version {version}")
+    check(crc32c(data[:28]) == preamble_crc, "checksum of the preamble")
+    check(file_bytes == len(data), f"length: {file_bytes} bytes expected")
+    check(32 + header_bytes <= len(data), "header longer than the file")
+    text = data[32:32 + header_bytes]
+    check(crc32c(text) == header_crc, "checksum of the header")
+    try:
+        header = json.loads(text.decode("utf-8"))
+    except ValueError as error:
+        raise Unsound(f"header: {error}") from None
+    check_header(header)
+    first = round_up(32 + header_bytes)
+    return header, read_table(data, header, 32 + header_bytes, first)
+
+
+def check_header(h):
+    check(type(h) is dict, "header: no object")
+    try:
+        geometry, rotary = h["geometry"], h["rotary"]
+        layers, heads, dim = geometry["layerCount"], geometry["kvHeads"], geometry["headDim"]
+        check(type(h["model"]) is str and type(h["fingerprint"]) is str, "model or fingerprint")
+        check(is_integer(layers, 1, 1024) and is_integer(heads, 1, 32), "layerCount or kvHeads")
+        check(is_integer(dim, 32, 256) and dim % 4 == 0, "headDim")
+        check(rotary["layout"] in ("half-split", "interleaved"), "rotary.layout")
+        check(is_integer(rotary["pairs"], 0, dim // 2), "rotary.pairs")
+        numbers = h["layerNumbers"]
+        check(type(numbers) is list and all(is_integer(n, 0, 65535) for n in numbers), "layerNumbers")
+        check(len(numbers) == layers == len(set(numbers)), "layerNumbers: how many, or some alike")
+        check(is_integer(h["tokenCount"], 1, 2**31 - 1), "tokenCount")
+        check(is_integer(h["sinks"], 0, h["tokenCount"]), "sinks")
+        check(is_integer(h["recent"], 0, h["tokenCount"] - h["sinks"]), "recent")
+        check(h["exactType"] in ELEMENT_BYTES, "exactType")
+        span = h["anchorSpan"]
+        check(span is None or (is_integer(span, 1, 1 << 24) and span & (span - 1) == 0), "anchorSpan")
+        check(h["layout"]["blockTokens"] == BLOCK_TOKENS and h["layout"]["planeBytes"] == PLANE_BYTES, "layout")
+        check(type(h["sections"]) is list, "sections")
+    except (KeyError, TypeError) as error:
+        raise Unsound(f"header: {error!r}") from None
+
+
+def read_table(data, header, end, first):
+    """Bytes of each section by (kind, layer), checksums right."""
+    rows = header["sections"]
+    has_tokens = len(rows) > 1 and type(rows[1]) is dict and rows[1].get("kind") == "tokens"
+    names = [("frequencies", None)] + [("tokens", None)] * has_tokens
+    for layer in range(header["geometry"]["layerCount"]):
+        names += [(kind, layer) for kind in ("keys", "values", "exact-keys", "exact-values")]
+    check(len(rows) == len(names), f"{len(names)} sections expected, got {len(rows)}")
+    sections = {}
+    at = first
+    for row, (kind, layer) in zip(rows, names):
+        check(type(row) is dict and row.get("kind") == kind and row.get("layer") == layer, f"section {kind} {layer}")
+        at = round_up(at)
+        check(row.get("offset") == at - first, f"{kind} {layer}: offset {at - first} expected")
+        check(is_integer(row.get("bytes"), 0, len(data) - at), f"{kind} {layer}: bytes")
+        check(not any(data[end:at]), f"padding before {kind} {layer}")
+        end = at + row["bytes"]
+        section = data[at:end]
+        check(crc32c(section) == row.get("crc32c"), f"{kind} {layer}: checksum")
+        sections[kind, layer] = section
+        at = end
+    check(end == len(data), "bytes after the last section")
+    return sections
+
+
+def fingerprint_of(header, frequencies):
+    geometry = header["geometry"]
+    names = [header["model"], geometry["layerCount"], geometry["kvHeads"], geometry["headDim"],
+             header["rotary"]["layout"], header["layerNumbers"]]
+    text = json.dumps(names, separators=(",", ":"), ensure_ascii=False)
+    text = re.sub("[\ud800-\udfff]", lambda match: f"\\u{ord(match[0]):04x}", text)
+    data = text.encode() + struct.pack(f"<{len(frequencies)}d", *frequencies)
+    return f"{crc32c(data):08x}{zlib.crc32(data):08x}"
+
+
+# --------------------------------------------------------------------------------------------------------- groups
+
+
+def read_group(cursor, header, coded, next_head, is_keys):
+    heads, head_dim = header["geometry"]["kvHeads"], header["geometry"]["headDim"]
+    first, count, n, flags = cursor.numbers("H", 4)
+    check(first == next_head and 1 <= count <= heads - first, f"{cursor.name}: heads")
+    check(flags & ~3 == 0, f"{cursor.name}: flags")
+    dim = count * head_dim
+    check(n <= dim, f"{cursor.name}: channels")
+    widths = cursor.numbers("B", n)
+    check(all(w in (1, 2, 4, 8) for w in widths) and widths == sorted(widths, reverse=True), f"{cursor.name}: widths")
+    kinds = cursor.numbers("B", n)
+    scales = cursor.numbers("f", n)
+    offsets = cursor.numbers("f", n) if flags & 1 else [0.0] * n
+    check(all(k < 2 and not (k == 0 and w == 8) for k, w in zip(kinds, widths)), f"{cursor.name}: kinds")
+    check(all(math.isfinite(s) and s >= 0 for s in scales), f"{cursor.name}: scales")
+    check(all(math.isfinite(o) for o in offsets), f"{cursor.name}: offsets")
+    group = {"firstHead": first, "headCount": count, "dim": dim}
+    group["levels"] = [levels_of(*book) for book in zip(widths, kinds, scales, offsets)]
+    group["rows"] = read_rows(cursor, n, dim, flags & 2)
+    if is_keys:
+        group["centre"] = halves(cursor, dim)
+    else:
+        least, step = cursor.numbers("f", 2)
+        check(math.isfinite(least) and least >= 0 and math.isfinite(step) and step >= 1, f"{cursor.name}: norms")
+        group["norms"] = norms_of(least, step, cursor.take(coded))
+    group["codes"] = read_planes(cursor, widths, coded)
+    return group
+
+
+def levels_of(width, kind, scale, offset):
+    last = 2**width - 1
+    if KINDS[kind] == "uniform":
+        units = [f32((2 * i - last) / last) for i in range(last + 1)]
+    else:
+        upper = [f32(x) for x in UPPER_HALVES[width]]
+        units = [-x for x in reversed(upper)] + upper
+    return [f32(offset + f32(scale * unit)) for unit in units]
+
+
+def read_rows(cursor, n, dim, has_columns):
+    widths = cursor.numbers("B", n)
+    check(all(2 <= w <= 12 for w in widths), f"{cursor.name}: basis widths")
+    scales = cursor.numbers("f", n)
+    check(all(math.isfinite(s) for s in scales), f"{cursor.name}: basis scales")
+    rows = []
+    for width, scale in zip(widths, scales):
+        bits = int.from_bytes(cursor.take((dim * width + 7) // 8), "little")
+        check(bits >> (dim * width) == 0, f"{cursor.name}: bits after a basis row")
+        codes = [(bits >> (i * width)) & (2**width - 1) for i in range(dim)]
+        signed = [code - 2**width if code >> (width - 1) else code for code in codes]
+        rows.append([f32(code * scale) for code in signed])
+    if has_columns:
+        columns = halves(cursor, dim)
+        check(all(c > 0 for c in columns), f"{cursor.name}: column scales")
+        rows = [[f32(x * c) for x, c in zip(row, columns)] for row in rows]
+    return rows
+
+
+def halves(cursor, count):
+    values = cursor.numbers("e", count)
+    check(all(math.isfinite(x) for x in values), f"{cursor.name}: an f16 that is not finite")
+    return values
+
+
+def norms_of(least, step, codes):
+    levels, level = [0.0], least
+    for _ in range(255):
+        level *= step
+        check(level < 3.4028235677973366e38, "norms past f32")
+        levels.append(f32(level))
+    return [levels[code] for code in codes]
+
+
+def read_planes(cursor, widths, coded):
+    """Codes, a list of `coded` a channel."""
+    blocks = (coded + BLOCK_TOKENS - 1) // BLOCK_TOKENS
+    # Channels and shifts of their parts in each plane of a block; a part is (channel, shift up, shift down, bits).
+    planes, c = [], 0
+    while c < len(widths):
+        width = widths[c]
+        if width == 8:
+            planes += [[(c, 4, 0, 4)], [(c, 0, 0, 4)]]
+            c += 1
+        else:
+            together = [i for i in range(c, min(c + 4 // width, len(widths))) if widths[i] == width]
+            planes.append([(channel, 0, width * k, width) for k, channel in enumerate(together)])
+            c += len(together)
+    codes = [[0] * coded for _ in widths]
+    for block in range(blocks):
+        for parts in planes:
+            plane = cursor.take(PLANE_BYTES)
+            for i in range(BLOCK_TOKENS):
+                nibble = plane[i % 16] >> (4 if i >= 16 else 0) & 15
+                token = BLOCK_TOKENS * block + i
+                for channel, up, down, bits in parts if token < coded else []:
+                    part = nibble >> down & (2**bits - 1)
+                    codes[channel][token] |= part << up
+                    nibble &= ~((2**bits - 1) << down)
+                check(nibble == 0, f"{cursor.name}: free places of planes")
+    return codes
+
+
+def read_groups(name, data, header, coded, is_keys):
+    cursor, groups, head = Cursor(name, data), [], 0
+    while head < header["geometry"]["kvHeads"]:
+        groups.append(read_group(cursor, header, coded, head, is_keys))
+        head += groups[-1]["headCount"]
+    cursor.end()
+    return groups
+
+
+# -------------------------------------------------------------------------------------------------------- tensors
+
+
+def rows_of(group, coded):
+    """Rows of the coded tokens: centre, or 0, and the sum over channels."""
+    latents = [[levels[code] for code in codes] for levels, codes in zip(group["levels"], group["codes"])]
+    centre = group.get("centre", [0.0] * group["dim"])
+    columns = list(zip(*group["rows"])) or [()] * group["dim"]
+    for token in range(coded):
+        latent = [channel[token] for channel in latents]
+        yield [c + sum(map(float.__mul__, latent, column)) for c, column in zip(centre, columns)]
+
+
+def rotate(row, anchor, header, frequencies):
+    head_dim, pairs = header["geometry"]["headDim"], header["rotary"]["pairs"]
+    interleaved = header["rotary"]["layout"] == "interleaved"
+    for start in range(0, len(row), head_dim):
+        for i, frequency in enumerate(frequencies):
+            u, v = (start + 2 * i, start + 2 * i + 1) if interleaved else (start + i, start + i + pairs)
+            cos, sin = math.cos(anchor * frequency), math.sin(anchor * frequency)
+            row[u], row[v] = row[u] * cos - row[v] * sin, row[v] * cos + row[u] * sin
+
+
+def tensor_of(header, frequencies, groups, exact, is_keys):
+    """(kvHeads, tokenCount, headDim) f32."""
+    heads, head_dim = header["geometry"]["kvHeads"], header["geometry"]["headDim"]
+    tokens, sinks, recent, span = (header[name] for name in ("tokenCount", "sinks", "recent", "anchorSpan"))
+    coded = tokens - sinks - recent
+    out = array("f", bytes(4 * heads * tokens * head_dim))
+    for group in groups:
+        for t, row in enumerate(rows_of(group, coded)):
+            if is_keys and span is not None:
+                rotate(row, sinks + t - t % span, header, frequencies)
+            if not is_keys:
+                row = [group["norms"][t] * x for x in row]
+            for h in range(group["headCount"]):
+                at = ((group["firstHead"] + h) * tokens + sinks + t) * head_dim
+                out[at:at + head_dim] = array("f", row[h * head_dim:(h + 1) * head_dim])
+    kept = sinks + recent
+    for h in range(heads):
+        for k in range(kept):
+            at = (h * tokens + (k if k < sinks else tokens - kept + k)) * head_dim
+            out[at:at + head_dim] = array("f", exact[(h * kept + k) * head_dim:(h * kept + k + 1) * head_dim])
+    return out
+
+
+def exact_elements(name, data, header):
+    heads, head_dim = header["geometry"]["kvHeads"], header["geometry"]["headDim"]
+    count = heads * (header["sinks"] + header["recent"]) * head_dim
+    kind = header["exactType"]
+    check(len(data) == count * ELEMENT_BYTES[kind], f"{name}: length")
+    if kind == "bf16":
+        bits = struct.unpack(f"<{count}H", data)
+        values = struct.unpack(f"<{count}f", struct.pack(f"<{count}I", *(b << 16 for b in bits)))
+    else:
+        values = struct.unpack(f"<{count}{'f' if kind == 'f32' else 'e'}", data)
+    check(all(map(math.isfinite, values)), f"{name}: not finite")
+    return values
+
+
+def read_archive(data):
+    """The header, and a pair (keys, values) of f32 arrays a layer."""
+    header, sections = read_head(data)
+    cursor = Cursor("frequencies", sections["frequencies", None])
+    frequencies = cursor.numbers("d", header["rotary"]["pairs"])
+    cursor.end()
+    check(all(-math.pi <= f <= math.pi for f in frequencies), "frequencies")
+    check(fingerprint_of(header, frequencies) == header["fingerprint"], "fingerprint")
+    if ("tokens", None) in sections:
+        cursor = Cursor("tokens", sections["tokens", None])
+        header["tokens"] = cursor.numbers("i", header["tokenCount"])
+        cursor.end()
+    coded = header["tokenCount"] - header["sinks"] - header["recent"]
+    layers = []
+    for layer in range(header["geometry"]["layerCount"]):
+        tensors = []
+        for kind in ("keys", "values"):
+            groups = read_groups(f"{kind} {layer}", sections[kind, layer], header, coded, kind == "keys")
+            exact = exact_elements(f"exact-{kind} {layer}", sections[f"exact-{kind}", layer], header)
+            tensors.append(tensor_of(header, frequencies, groups, exact, kind == "keys"))
+        layers.append(tuple(tensors))
+    return header, layers
+
+
+def main(arguments):
+    if len(arguments) not in (1, 3) or (len(arguments) == 3 and arguments[1] != "-o"):
+        sys.exit(__doc__)
+    with open(arguments[0], "rb") as file:
+        data = file.read()
+    try:
+        header, layers = read_archive(data)
+    except Unsound as error:
+        sys.exit(f"{arguments[0]}: {error}")
+    if len(arguments) == 3:
+        with open(arguments[2], "wb") as file:
+            for tensors in layers:
+                for tensor in tensors:
+                    if sys.byteorder == "big":
+                        tensor.byteswap()
+                    tensor.tofile(file)
+    print(json.dumps(header))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
