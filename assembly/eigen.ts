@@ -3,8 +3,9 @@
 // eigen: A + shift = L L' (Cholesky, largest pivot first); rows G = L'; rotating G's rows until they are orthogonal
 // gives G = S U', so A + shift = U S^2 U' with no rotations to accumulate. Pivoting makes G nearly graded, so few
 // sweeps are needed (Veselic and Hari 1989). The factor is made in f64, the sweeps run in f32: errors stay relative to
-// each row, so eigenvectors come out orthogonal to 1e-6, enough for a basis that is stored in 8 bits (docs/adr/0003). The shift is 2^-40 of the largest diagonal for second moments, which keeps
-// null directions in the basis, and the infinity norm where a pivot shows that A is indefinite.
+// each row, so eigenvectors come out orthogonal to 1e-6, enough for a basis stored in 12 bits at most (docs/adr/0003).
+// The shift is 2^-40 of the largest diagonal for second moments, which keeps null directions in the basis, and the
+// infinity norm where a pivot shows that A is indefinite.
 
 import { addMultiple, dot, orthogonalize, scale } from "./jacobi";
 

@@ -11,7 +11,7 @@ export { bookError, channelStatistics, decode, encode, prepareBook } from "./qua
 export { rotate } from "./rotary";
 export { countNonFinite, gatherRows, narrowF16, rowNorms, scaleRows, scatterRows, widenBf16, widenF16 } from "./rows";
 export { blockMaxima, scorePlanes, scoreTables } from "./score";
-export { softmax } from "./softmax";
+export { exponentials, softmax } from "./softmax";
 export { leadingEigen } from "./subspace";
 
 // Offsets and sizes that the host compares with src/codec/layout.ts when it loads a module.

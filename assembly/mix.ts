@@ -57,9 +57,9 @@ function mixBlocks(sumsPtr: usize, blocksPtr: usize, groupPtr: usize, scratchPtr
   }
 }
 
-/** Sum of the 32 weights of each block, the greatest over queries: what a block is worth. */
+/** Sum of the 32 weights of each block times the query's factor, the greatest over queries: what a block is worth. */
 export function blockWeights(
-  worthPtr: usize, weightsPtr: usize, blockCount: i32, queryCount: i32, weightStride: i32,
+  worthPtr: usize, weightsPtr: usize, factorsPtr: usize, blockCount: i32, queryCount: i32, weightStride: i32,
 ): void {
   for (let block = 0; block < blockCount; block++, worthPtr += 4, weightsPtr += 4 * BLOCK_TOKENS) {
     let worth: f32 = 0;
@@ -68,7 +68,8 @@ export function blockWeights(
       let sum = v128.load(ptr);
       for (let at: usize = 16; at < 128; at += 16) sum = f32x4.add(sum, v128.load(ptr + at));
       const low = f32x4.extract_lane(sum, 0) + f32x4.extract_lane(sum, 1);
-      worth = max(worth, low + (f32x4.extract_lane(sum, 2) + f32x4.extract_lane(sum, 3)));
+      const high = f32x4.extract_lane(sum, 2) + f32x4.extract_lane(sum, 3);
+      worth = max(worth, (low + high) * load<f32>(factorsPtr + ((<usize>q) << 2)));
     }
     store<f32>(worthPtr, worth);
   }

@@ -23,9 +23,11 @@ export const GROUP_QUERY_COUNT: usize = 24;
 
 /** All entries together: room for half a step of rounding a plane below 65536. */
 const MOST_STEPS: f32 = 65280;
-/** Instructions that a run and a plane with high bytes cost a query (measured: both within a fifth). */
-const RUN_COST: i32 = 2;
-const WIDE_COST: i32 = 1;
+/** Instructions a query (counted): of a plane, of its high bytes, of a run; and of a plane where there are no runs. */
+const PLANE_COST: i32 = 10;
+const WIDE_COST: i32 = 10;
+const RUN_COST: i32 = 20;
+const DIRECT_COST: i32 = 24;
 /** A part's, or a plane's, 16 f32 levels. */
 const PART_BYTES: usize = 64;
 
@@ -136,31 +138,25 @@ function roundSet(setPtr: usize, levelsPtr: usize, planeCount: i32, queryCount: 
     store<i32>(ptr, most);
     total += most;
   }
-  const lowBits = cheapestSplit(levelsPtr, planeCount, total);
-  writeRuns(setPtr, runsPtr, levelsPtr, planeCount, lowBits);
+  memory.fill(runsPtr, 0, roundUp16(planeCount));
+  const split = cheapestSplit(levelsPtr, planeCount, total);
+  const lowBits = split < 0 ? 8 : split;
+  if (split >= 0) walkRuns(levelsPtr, planeCount, lowBits, setPtr);
+  else store<u64>(setPtr, 0, SET_RUN_COUNT);
   store<i32>(setPtr, lowBits, SET_LOW_BITS);
   const endPtr = lowsPtr + highOffset;
   for (let ptr = lowsPtr; ptr < endPtr; ptr += PLANE_BYTES) splitEntries(ptr, ptr + highOffset, lowBits);
 }
 
-/** Bits of the low byte: the rest of all entries together must stay below 256. */
+/**
+ * Bits of the low byte: the rest of all entries together must stay below 256. -1 where runs do not pay: both bytes of
+ * each plane are then looked up and widened at once, one query after the other.
+ */
 function cheapestSplit(mostsPtr: usize, planeCount: i32, total: i32): i32 {
-  let best = 8;
-  let bestCost = i32.MAX_VALUE;
+  let best = -1;
+  let bestCost = DIRECT_COST * planeCount;
   for (let bits = 8; bits >= 0 && total >> bits < 256; bits--) {
-    const mask = (1 << bits) - 1;
-    let cost = RUN_COST;
-    let low = 0;
-    for (let plane = 0; plane < planeCount; plane++) {
-      const most = load<i32>(mostsPtr + PART_BYTES * <usize>plane);
-      if (most > mask) cost += WIDE_COST;
-      const most8 = min(most, mask);
-      low += most8;
-      if (low > 255) {
-        cost += RUN_COST;
-        low = most8;
-      }
-    }
+    const cost = walkRuns(mostsPtr, planeCount, bits, 0);
     if (cost < bestCost) {
       best = bits;
       bestCost = cost;
@@ -169,9 +165,9 @@ function cheapestSplit(mostsPtr: usize, planeCount: i32, total: i32): i32 {
   return best;
 }
 
-function writeRuns(setPtr: usize, runsPtr: usize, mostsPtr: usize, planeCount: i32, lowBits: i32): void {
+/** What runs cost at a split; writes them, and counts of runs and of planes up to the last wide one, where setPtr is given. */
+function walkRuns(mostsPtr: usize, planeCount: i32, lowBits: i32, setPtr: usize): i32 {
   const mask = (1 << lowBits) - 1;
-  memory.fill(runsPtr, 0, roundUp16(planeCount));
   let runs = 0;
   let wide = 0;
   let low = 256;
@@ -183,11 +179,16 @@ function writeRuns(setPtr: usize, runsPtr: usize, mostsPtr: usize, planeCount: i
       runs++;
       low = min(most, mask);
     }
-    const runPtr = runsPtr + <usize>(runs - 1);
-    store<u8>(runPtr, <u8>(load<u8>(runPtr) + 1));
+    if (setPtr) {
+      const runPtr = setPtr + SET_RUNS + <usize>(runs - 1);
+      store<u8>(runPtr, <u8>(load<u8>(runPtr) + 1));
+    }
   }
-  store<i32>(setPtr, runs, SET_RUN_COUNT);
-  store<i32>(setPtr, wide, SET_WIDE_COUNT);
+  if (setPtr) {
+    store<i32>(setPtr, runs, SET_RUN_COUNT);
+    store<i32>(setPtr, wide, SET_WIDE_COUNT);
+  }
+  return PLANE_COST * planeCount + WIDE_COST * wide + RUN_COST * runs;
 }
 
 /** 16 entries, entries 0 to 7 and 8 to 15 as u16 at two places; returns the greatest. */
@@ -243,7 +244,8 @@ export function scorePlanes(
   scoresPtr: usize, blocksPtr: usize, setsPtr: usize, blockCount: i32,
   setStrideBytes: i32, blocksPerSet: i32, skippedBlocks: i32, scoreStride: i32,
 ): void {
-  let left = blocksPerSet - skippedBlocks;
+  setsPtr += <usize>setStrideBytes * <usize>(skippedBlocks / blocksPerSet);
+  let left = blocksPerSet - (skippedBlocks % blocksPerSet);
   const queryCount = load<i32>(setsPtr, SET_QUERY_COUNT);
   const strideBytes = (<usize>scoreStride) << 2;
   for (let block = 0; block < blockCount; block++, blocksPtr += 4, scoresPtr += 4 * BLOCK_TOKENS, left--) {
@@ -252,7 +254,8 @@ export function scorePlanes(
       left = blocksPerSet;
     }
     const planesPtr = <usize>load<u32>(blocksPtr);
-    if (queryCount == 1) sumBlock(setsPtr, planesPtr, 1);
+    if (load<i32>(setsPtr, SET_RUN_COUNT) == 0) sumDirect(setsPtr, planesPtr, queryCount);
+    else if (queryCount == 1) sumBlock(setsPtr, planesPtr, 1);
     else if (queryCount == 2) sumBlock(setsPtr, planesPtr, 2);
     else if (queryCount == 3) sumBlock(setsPtr, planesPtr, 3);
     else sumBlock(setsPtr, planesPtr, 4);
@@ -349,6 +352,46 @@ function sumBlock(setPtr: usize, planesPtr: usize, queries: i32): void {
     if (queries > 1) addLow(sumsPtr + 64, a1, b1);
     if (queries > 2) addLow(sumsPtr + 128, a2, b2);
     if (queries > 3) addLow(sumsPtr + 192, a3, b3);
+  }
+}
+
+/** The same without runs: both bytes of every plane, a query at a time. */
+function sumDirect(setPtr: usize, planesPtr: usize, queryCount: i32): void {
+  const planeCount = load<i32>(setPtr, SET_PLANE_COUNT);
+  const lowsPtr = setPtr + SET_RUNS + roundUp16(planeCount);
+  const highOffset = PLANE_BYTES * <usize>(planeCount * queryCount);
+  const stride = PLANE_BYTES * <usize>queryCount;
+  const endPtr = planesPtr + PLANE_BYTES * <usize>planeCount;
+  const nibbleMask = i8x16.splat(15);
+  const byteMask = i16x8.splat(255);
+  for (let q = 0; q < queryCount; q++) {
+    let entryPtr = lowsPtr + PLANE_BYTES * <usize>q;
+    let evenA = i16x8.splat(0);
+    let oddA = evenA;
+    let evenB = evenA;
+    let oddB = evenA;
+    let highA = evenA;
+    let highB = evenA;
+    for (let ptr = planesPtr; ptr < endPtr; ptr += PLANE_BYTES, entryPtr += stride) {
+      const plane = v128.load(ptr);
+      const a = v128.and(plane, nibbleMask);
+      const b = i8x16.shr_u(plane, 4);
+      const low = v128.load(entryPtr);
+      const high = v128.load(entryPtr + highOffset);
+      const lowA = i8x16.swizzle(low, a);
+      evenA = i16x8.add(evenA, v128.and(lowA, byteMask));
+      oddA = i16x8.add(oddA, i16x8.shr_u(lowA, 8));
+      highA = i8x16.add(highA, i8x16.swizzle(high, a));
+      const lowB = i8x16.swizzle(low, b);
+      evenB = i16x8.add(evenB, v128.and(lowB, byteMask));
+      oddB = i16x8.add(oddB, i16x8.shr_u(lowB, 8));
+      highB = i8x16.add(highB, i8x16.swizzle(high, b));
+    }
+    const sumsPtr = setPtr + SET_SUMS + ((<usize>q) << 6);
+    v128.store(sumsPtr, i16x8.add(evenA, i16x8.shl(highA, 8)));
+    v128.store(sumsPtr, i16x8.add(oddA, v128.andnot(highA, byteMask)), 16);
+    v128.store(sumsPtr, i16x8.add(evenB, i16x8.shl(highB, 8)), 32);
+    v128.store(sumsPtr, i16x8.add(oddB, v128.andnot(highB, byteMask)), 48);
   }
 }
 

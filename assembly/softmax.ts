@@ -1,13 +1,29 @@
 // Softmax of a row of scores. exp in f32: x = n ln 2 + r, |r| <= ln 2 / 2, a degree-6 Taylor polynomial in r (error
 // 2e-7), and n added to its exponent. No host function takes part, so every host gets the same bits.
 
-import { greatestLaneF32x4, multiplyAddF32x4, ROUNDING } from "./lanes";
+import { greatestLaneF32x4, multiplyAddF32x4, ROUNDING, sumLanesF64x2 } from "./lanes";
 
 // Below this exp(x) is no normal f32; such weights are zero.
 const LEAST_EXPONENT: f32 = -87.0;
 
-/** weights (count) f32 = exp(scale * (scores - greatest)) / sum; returns the sum (f64 sums in four lanes). */
 export function softmax(weightsPtr: usize, scoresPtr: usize, count: i32, scale: f32): f64 {
+  const sum = exponentials(weightsPtr, scoresPtr, count, scale);
+  const inverse = <f32>(1.0 / sum);
+  const inverseF32x4 = f32x4.splat(inverse);
+  let i = 0;
+  for (; i + 4 <= count; i += 4) {
+    const ptr = weightsPtr + ((<usize>i) << 2);
+    v128.store(ptr, f32x4.mul(v128.load(ptr), inverseF32x4));
+  }
+  for (; i < count; i++) {
+    const ptr = weightsPtr + ((<usize>i) << 2);
+    store<f32>(ptr, load<f32>(ptr) * inverse);
+  }
+  return sum;
+}
+
+/** Softmax before its division. */
+export function exponentials(weightsPtr: usize, scoresPtr: usize, count: i32, scale: f32): f64 {
   if (count == 0) return 0;
   const greatest = greatestOf(scoresPtr, count);
   const greatestF32x4 = f32x4.splat(greatest);
@@ -23,22 +39,12 @@ export function softmax(weightsPtr: usize, scoresPtr: usize, count: i32, scale: 
     sumLow = f64x2.add(sumLow, f64x2.promote_low_f32x4(e));
     sumHigh = f64x2.add(sumHigh, f64x2.promote_low_f32x4(i64x2.shuffle(e, e, 1, 1)));
   }
-  let sum = f64x2.extract_lane(sumLow, 0) + f64x2.extract_lane(sumLow, 1) + (f64x2.extract_lane(sumHigh, 0) + f64x2.extract_lane(sumHigh, 1));
+  let sum = sumLanesF64x2(sumLow) + sumLanesF64x2(sumHigh);
   for (; i < count; i++) {
     const offset = (<usize>i) << 2;
     const e = f32x4.extract_lane(expF32x4(f32x4.splat((load<f32>(scoresPtr + offset) - greatest) * scale)), 0);
     store<f32>(weightsPtr + offset, e);
     sum += <f64>e;
-  }
-  const inverse = <f32>(1.0 / sum);
-  const inverseF32x4 = f32x4.splat(inverse);
-  for (i = 0; i + 4 <= count; i += 4) {
-    const ptr = weightsPtr + ((<usize>i) << 2);
-    v128.store(ptr, f32x4.mul(v128.load(ptr), inverseF32x4));
-  }
-  for (; i < count; i++) {
-    const ptr = weightsPtr + ((<usize>i) << 2);
-    store<f32>(ptr, load<f32>(ptr) * inverse);
   }
   return sum;
 }

@@ -45,8 +45,9 @@ if (process.argv.includes("--write")) {
     "bench/RESULTS.md",
     `# Results
 
-Written by \`npm run bench -- --write\`. A ratio below 1 means faster than the peer; both ran in the same process, one
-after the other, best of many calls. The machine is shared: ratios carry, milliseconds do not.
+Written by \`npm run bench -- ${[...names, "--write"].join(" ")}\`. A ratio below 1 means faster than the peer; both ran in
+the same process, one after the other, best of many calls (\`codec\`: whole processes, start-up included). The machine is
+shared: ratios carry, milliseconds do not.
 
 - kernels.wasm: ${wasm.length} bytes, sha256 ${hash}
 - Node ${process.version}, V8 ${process.versions.v8}, ${cpus()[0].model.trim()}, ${cpus().length} processors

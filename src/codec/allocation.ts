@@ -17,28 +17,52 @@ export const DISTORTION: Record<number, number> = {
   8: LLOYD_MAX[6].distortion / 16,
 };
 
+const [, D1, D2, D4, D8] = WIDTHS.map((width) => DISTORTION[width]);
+
 /**
  * Widths for the channels of all groups together, at most `totalBits` a token with the padding of planes counted.
  * variances: a spectrum a group, falling. Channels of zero variance get 0.
  */
 export function allocate(variances: Float64Array[], totalBits: number): Uint8Array[] {
   const groups = variances.map((variance) => new Spectrum(variance));
+  const shares = sharesWithin(groups, totalBits);
+  spendRest(groups, shares, totalBits - bitsOf(shares));
+  return shares.map((share, i) => widthsOf(share, variances[i].length));
+}
+
+/** Shares at the lowest price that `totalBits` allows. */
+function sharesWithin(groups: Spectrum[], totalBits: number): Shares[] {
   const atPrice = (price: number): Shares[] => groups.map((group) => group.cheapest(price));
-  const bitsAt = (shares: Shares[]): number => shares.reduce((sum, share) => sum + share.bits, 0);
-  let high = groups.reduce((top, group) => Math.max(top, group.variance[0] ?? 0), 0);
-  let low = 0;
-  let best = atPrice(2 * high);
-  if (high === 0) return best.map((share, i) => widthsOf(share, variances[i].length));
-  for (let i = 0; i < BISECTIONS; i++) {
-    // Prices span many powers of ten: halve the exponent's range first, then the rest.
-    const price = low > 0 ? Math.sqrt(low * high) : high / 1e4;
+  const full = atPrice(0);
+  if (bitsOf(full) <= totalBits) return full;
+  // At twice the greatest variance nobody buys a bit.
+  const dearest = 2 * groups.reduce((top, group) => Math.max(top, group.variance[0] ?? 0), 0);
+  let best = atPrice(dearest);
+  const fits = (price: number): boolean => {
     const shares = atPrice(price);
-    if (bitsAt(shares) <= totalBits) [high, best] = [price, shares];
+    if (bitsOf(shares) > totalBits) return false;
+    best = shares;
+    return true;
+  };
+  // Without padding a price is tried in a fraction of the time, and the one that padding asks for is near it.
+  const unpadded = (price: number): number => groups.reduce((bits, group) => bits + group.unpaddedBits(price), 0);
+  let high = bisect((price) => unpadded(price) <= totalBits, 0, dearest);
+  while (!fits(high) && high < dearest) high *= GALLOP;
+  let low = high / GALLOP;
+  while (fits(low)) [low, high] = [low / GALLOP, low];
+  bisect(fits, low, high);
+  return best;
+}
+
+/** The lowest price that fits, between `low`, which does not, and `high`, which does; the last that is found to fit. */
+function bisect(fits: (price: number) => boolean, low: number, high: number): number {
+  while (high > low * (1 + PRECISION) && high >= LEAST_PRICE) {
+    // Prices span many powers of ten: halve the exponent's range.
+    const price = low > 0 ? Math.sqrt(low * high) : high / 1e4;
+    if (fits(price)) high = price;
     else low = price;
-    if (high < Number.MIN_VALUE * 1e8) break;
   }
-  spendRest(groups, best, totalBits - bitsAt(best));
-  return best.map((share, i) => widthsOf(share, variances[i].length));
+  return high;
 }
 
 /** The same bits for equal parts of the channels, as the SVDq paper does; a last part takes the remainder. */
@@ -47,15 +71,22 @@ export function schedule(channels: number, widths: number[]): Uint8Array {
   return Uint8Array.from({ length: channels }, (_, i) => widths[Math.min(widths.length - 1, Math.floor(i / part))]);
 }
 
-const BISECTIONS = 60;
+/** Prices are told apart to this part. */
+const PRECISION = 1e-6;
+/** No price is sought below this. */
+const LEAST_PRICE = Number.MIN_VALUE * 1e8;
+/** From a price to the next, where padding has moved the one sought. */
+const GALLOP = 2;
 
 /** Channels of a group from the strongest on: `ends[i]` is where those of width 8, 4, 2, 1 end. */
 interface Shares {
-  ends: [number, number, number, number];
+  ends: readonly [number, number, number, number];
   /** Bits a token of the planes. */
   bits: number;
   distortion: number;
 }
+
+const bitsOf = (shares: Shares[]): number => shares.reduce((sum, share) => sum + share.bits, 0);
 
 /** How far each end is tried from where it stands, or from the optimum without padding. */
 const REACH = [1, 1, 2, 4];
@@ -64,6 +95,8 @@ class Spectrum {
   readonly variance: Float64Array;
   /** Sum of the first i variances. */
   readonly #sums: Float64Array;
+  /** Channels of some variance. */
+  readonly #most: number;
 
   constructor(variance: Float64Array) {
     this.variance = variance;
@@ -71,42 +104,70 @@ class Spectrum {
     variance.forEach((x, i) => {
       this.#sums[i + 1] = this.#sums[i] + x;
     });
+    this.#most = this.#endOf(1, 0);
   }
 
   /** Shares that make distortion + price * bits least. */
   cheapest(price: number): Shares {
-    let best = this.#shares([0, 0, 0, 0]);
-    const middle = [8, 4, 2, 1].map((width) => this.#endOf(width, price));
-    this.#near(middle, (shares) => {
-      if (shares.distortion + price * shares.bits < best.distortion + price * best.bits) best = shares;
-    });
-    return best;
+    const none: Shares = { ends: [0, 0, 0, 0], bits: 0, distortion: this.#sums[this.variance.length] };
+    const cost = (bits: number, distortion: number): number => distortion + price * bits;
+    return this.#leastNear(this.#ends(price), cost, none, none.distortion);
+  }
+
+  /** What the best shares would take if padding cost nothing. */
+  unpaddedBits(price: number): number {
+    const [e8, e4, e2, e1] = this.#ends(price);
+    return 4 * e8 + 2 * e4 + e2 + e1;
   }
 
   /** The step from `shares` that takes off most distortion a bit, for `rest` bits at most; undefined where none does. */
   bestStep(shares: Shares, rest: number): Shares | undefined {
-    let best: Shares | undefined;
-    let most = 0;
-    this.#near(shares.ends, (next) => {
-      const bits = next.bits - shares.bits;
-      const gain = (shares.distortion - next.distortion) / Math.max(1, bits);
-      if (bits <= rest && gain > most) [best, most] = [next, gain];
-    });
+    const cost = (bits: number, distortion: number): number => {
+      const more = bits - shares.bits;
+      return more <= rest ? (distortion - shares.distortion) / Math.max(1, more) : Infinity;
+    };
+    const best = this.#leastNear(shares.ends, cost, shares, 0);
+    return best === shares ? undefined : best;
+  }
+
+  /** Of the shares with ends within reach of `middle`, the first that costs least; `start` where none costs less. */
+  #leastNear(
+    middle: Shares["ends"],
+    cost: (bits: number, distortion: number) => number,
+    start: Shares,
+    startCost: number,
+  ): Shares {
+    const sums = this.#sums;
+    const total = sums[sums.length - 1];
+    const first = (i: number, from: number): number => Math.max(from, middle[i] - REACH[i]);
+    const last = (i: number): number => Math.min(this.#most, middle[i] + REACH[i]);
+    let best = start;
+    let least = startCost;
+    for (let e8 = first(0, 0); e8 <= last(0); e8++) {
+      const d8 = sums[e8] * D8;
+      for (let e4 = first(1, e8); e4 <= last(1); e4++) {
+        const d4 = d8 + (sums[e4] - sums[e8]) * D4;
+        for (let e2 = first(2, e4); e2 <= last(2); e2++) {
+          const d2 = d4 + (sums[e2] - sums[e4]) * D2;
+          const planes2 = e4 + e8 + ((e2 - e4 + 1) >> 1);
+          for (let e1 = first(3, e2); e1 <= last(3); e1++) {
+            const distortion = d2 + (sums[e1] - sums[e2]) * D1 + (total - sums[e1]);
+            const bits = 4 * (planes2 + ((e1 - e2 + 3) >> 2));
+            const found = cost(bits, distortion);
+            if (found < least) {
+              least = found;
+              best = { ends: [e8, e4, e2, e1], bits, distortion };
+            }
+          }
+        }
+      }
+    }
     return best;
   }
 
-  /** Visits the shares whose ends are within reach of `middle`. */
-  #near(middle: number[], visit: (shares: Shares) => void): void {
-    const most = this.#endOf(1, 0);
-    const around = (i: number, from: number): number[] => {
-      const [first, last] = [Math.max(from, middle[i] - REACH[i]), Math.min(most, middle[i] + REACH[i])];
-      return Array.from({ length: Math.max(0, last - first + 1) }, (_, k) => first + k);
-    };
-    for (const e8 of around(0, 0)) {
-      for (const e4 of around(1, e8)) {
-        for (const e2 of around(2, e4)) for (const e1 of around(3, e2)) visit(this.#shares([e8, e4, e2, e1]));
-      }
-    }
+  /** Ends at that price when padding costs nothing. */
+  #ends(price: number): Shares["ends"] {
+    return [this.#endOf(8, price), this.#endOf(4, price), this.#endOf(2, price), this.#endOf(1, price)];
   }
 
   /** Channels worth `width` bits at that price when padding costs nothing; variances fall, so they come first. */
@@ -120,18 +181,6 @@ class Spectrum {
       else high = middle;
     }
     return low;
-  }
-
-  #shares(ends: Shares["ends"]): Shares {
-    const [e8, e4, e2, e1] = ends;
-    const sums = this.#sums;
-    const part = (from: number, to: number, width: number): number => (sums[to] - sums[from]) * DISTORTION[width];
-    const rest = sums[sums.length - 1] - sums[e1];
-    return {
-      ends,
-      bits: 8 * e8 + 4 * (e4 - e8 + Math.ceil((e2 - e4) / 2) + Math.ceil((e1 - e2) / 4)),
-      distortion: part(0, e8, 8) + part(e8, e4, 4) + part(e4, e2, 2) + part(e2, e1, 1) + rest,
-    };
   }
 }
 

@@ -55,6 +55,9 @@ export function countWidths(widths: ArrayLike<number>): WidthCounts {
   return counts;
 }
 
+export const channelCount = ({ count8, count4, count2, count1 }: WidthCounts): number =>
+  count8 + count4 + count2 + count1;
+
 /** Planes a block of a head group. */
 export const planeCount = (counts: WidthCounts): number =>
   2 * counts.count8 + counts.count4 + Math.ceil(counts.count2 / 2) + Math.ceil(counts.count1 / 4);
@@ -90,7 +93,7 @@ export const GROUP = { levels: 16, norms: 20, queryCount: 24, weightStride: 28, 
  * The score of a token is bias + step * (sum of the entries of its nibbles), and all entries of a query sum below 65536.
  * Low bytes of a run's planes sum below 256; planes from wideCount on have no high bytes.
  */
-export const SCORE_SET = { lowBits: 48, sums: 64, runs: 320 } as const;
+export const SCORE_SET = { steps: 0, biases: 16, runCount: 32, lowBits: 48, sums: 64, runs: 320 } as const;
 export const MOST_SET_QUERIES = 4;
 /** Planes that a set may have: a run of all of them must be counted in a byte. */
 export const MOST_SET_PLANES = 255;

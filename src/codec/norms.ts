@@ -36,13 +36,15 @@ export function codeNorms(norms: Float32Array): CodedNorms {
   let step = greatest > 0 ? greatest / low : 1;
   for (let i = 0; i < 8; i++) step = Math.sqrt(step);
   step = Math.max(step * (1 + (step - 1) / 120), 1 + 2 ** -20);
-  const coded = { least: Math.fround(low / step), step: Math.fround(step) };
+  // Up to the next f32 of 1 to 2: 254 steps that were each rounded down would end below the greatest.
+  step = Math.ceil(step * 2 ** 23) / 2 ** 23;
+  const coded = { least: Math.fround(low / step), step };
   const levels = normLevels(coded);
-  return { ...coded, codes: Uint8Array.from(norms, (norm) => (norm > 0 ? nearestLevel(levels, norm) : 0)) };
+  return { ...coded, codes: Uint8Array.from(norms, (norm) => (norm > 0 ? nearestNorm(levels, norm) : 0)) };
 }
 
 /** Code from 1 of the level nearest to `norm`. */
-function nearestLevel(levels: Float32Array, norm: number): number {
+export function nearestNorm(levels: Float32Array, norm: number): number {
   let low = 1;
   let high = LEVELS - 1;
   while (low < high) {

@@ -14,8 +14,8 @@ import { codeNorms, normLevels } from "./norms.ts";
 import type { CodecOptions } from "./options.ts";
 import { putF32 } from "./tensors.ts";
 
-/** The reciprocal of a subnormal norm would be infinite. */
-const LARGEST_F32 = (2 - 2 ** -23) * 2 ** 127;
+/** Smaller norms count as this one: the reciprocal of a subnormal number would be infinite. */
+const LEAST_NORM = 2 ** -120;
 
 /** Codes of all head groups of a layer. valuesPtr: (kvHeads, tokens, headDim) f32. */
 export function encodeValues(
@@ -44,10 +44,12 @@ function encodeValueGroup(
     const rowsPtr = gatherGroup(runtime, frame, geometry, range, valuesPtr, group);
     const factorsPtr = frame.reserve(4 * range.count);
     kernels.rowNorms(factorsPtr, rowsPtr, range.count, dim);
-    const norms = codeNorms(heap.f32(factorsPtr, range.count).slice());
+    const norms = codeNorms(
+      heap.f32(factorsPtr, range.count).map((norm) => (norm > 0 ? Math.max(norm, LEAST_NORM) : 0)),
+    );
     const levels = normLevels(norms);
     heap.f32(factorsPtr, range.count).forEach((_, i, factors) => {
-      factors[i] = norms.codes[i] ? Math.min(1 / levels[norms.codes[i]], LARGEST_F32) : 0;
+      factors[i] = norms.codes[i] ? 1 / levels[norms.codes[i]] : 0;
     });
     kernels.scaleRows(rowsPtr, rowsPtr, factorsPtr, range.count, dim);
     const rank = rankFor(dim, options.valueBits);

@@ -1,15 +1,11 @@
-/** Twins of assembly/eigen.ts and assembly/subspace.ts. */
+/** Twins of assembly/eigen.ts. */
 import type { Views } from "../runtime/heap.ts";
 import type { Kernels } from "../runtime/kernels.ts";
-import { addMultiple, dot, orthogonalize } from "./jacobi.ts";
-import { multiply, transpose } from "./matrix.ts";
-
-type EigenKernels = Pick<Kernels, "eigen" | "jacobiSvd" | "leadingEigen">;
+import { addMultiple, dot, orthogonalize, orthogonalTo, rowOf, scale } from "./jacobi.ts";
 
 const SHIFT = 2 ** -40;
-const rowOf = (rows: Float64Array, i: number, dim: number): Float64Array => rows.subarray(i * dim, (i + 1) * dim);
 
-export const eigenTwins = (views: Views): EigenKernels => ({
+export const eigenTwins = (views: Views): Pick<Kernels, "eigen" | "jacobiSvd"> => ({
   eigen(valuesPtr, vectorsPtr, matrixPtr, _scratchPtr, n) {
     return eigen(views.f64(valuesPtr, n), views.f64(vectorsPtr, n * n), views.f64(matrixPtr, n * n), n);
   },
@@ -30,31 +26,9 @@ export const eigenTwins = (views: Views): EigenKernels => ({
     for (let i = 0; i < dim; i++) singular[i] = Math.sqrt(singular[i]);
     return sweeps;
   },
-
-  leadingEigen(valuesPtr, vectorsPtr, matrixPtr, _scratchPtr, n, rank, oversample, iterations) {
-    const k = rank + oversample;
-    const matrix = views.f64(matrixPtr, n * n);
-    const vectors = views.f64(vectorsPtr, k * n);
-    const product = new Float64Array(k * n);
-    const transposed = new Float64Array(n * k);
-    const ritz = new Float64Array(k * k);
-    const ritzVectors = new Float64Array(k * k);
-    fillSigns(product);
-    for (let i = 0; i < iterations; i++) {
-      multiply(vectors, product, matrix, k, n, n);
-      orthonormalizeRows(vectors, k, n);
-      product.set(vectors);
-    }
-    multiply(vectors, product, matrix, k, n, n);
-    transpose(transposed, product, k, n);
-    multiply(ritz, vectors, transposed, k, n, k);
-    const sweeps = eigen(views.f64(valuesPtr, k), ritzVectors, ritz, k);
-    multiply(vectors, ritzVectors, product, k, k, n);
-    return sweeps;
-  },
 });
 
-function eigen(values: Float64Array, vectors: Float64Array, matrix: Float64Array, n: number): number {
+export function eigen(values: Float64Array, vectors: Float64Array, matrix: Float64Array, n: number): number {
   const at = (i: number, j: number): number => matrix[Math.max(i, j) * n + Math.min(i, j)];
   let largest = 0;
   let bound = 0;
@@ -144,10 +118,6 @@ function sortRows(keys: Float64Array, rows: Float64Array, count: number, dim: nu
   }
 }
 
-function scale(row: Float64Array, factor: number): void {
-  for (let i = 0; i < row.length; i++) row[i] *= factor;
-}
-
 /** Householder QR in place; R replaces the upper triangle. */
 function triangularize(rows: Float64Array, rowCount: number, dim: number): void {
   for (let k = 0; k < Math.min(rowCount - 1, dim); k++) {
@@ -183,33 +153,5 @@ function completeRows(squares: Float64Array, rows: Float64Array, dim: number): v
         break;
       }
     }
-  }
-}
-
-/** Takes the first `count` rows out of `row`, twice. */
-function orthogonalTo(row: Float64Array, rows: Float64Array, count: number, dim: number): void {
-  for (let pass = 0; pass < 2; pass++) {
-    for (let j = 0; j < count; j++) addMultiple(row, rowOf(rows, j, dim), -dot(row, rowOf(rows, j, dim)));
-  }
-}
-
-function orthonormalizeRows(rows: Float64Array, count: number, dim: number): void {
-  for (let i = 0; i < count; i++) {
-    const row = rowOf(rows, i, dim);
-    const before = dot(row, row);
-    orthogonalTo(row, rows, i, dim);
-    const square = dot(row, row);
-    scale(row, square > 1e-28 * before ? 1 / Math.sqrt(square) : 0);
-  }
-}
-
-/** +1 or -1 by xorshift32. */
-function fillSigns(signs: Float64Array): void {
-  let state = 2463534242 | 0;
-  for (let i = 0; i < signs.length; i++) {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    signs[i] = state & 0x10000 ? 1 : -1;
   }
 }

@@ -36,6 +36,21 @@ export function addMultiple(a: Float64Array, b: Float64Array, factor: number): v
   for (let i = 0; i < a.length; i++) a[i] += factor * b[i];
 }
 
+/** Row i of (rows, dim). */
+export const rowOf = (rows: Float64Array, i: number, dim: number): Float64Array =>
+  rows.subarray(i * dim, (i + 1) * dim);
+
+export function scale(row: Float64Array, factor: number): void {
+  for (let i = 0; i < row.length; i++) row[i] *= factor;
+}
+
+/** Takes the first `count` rows out of `row`, twice. */
+export function orthogonalTo(row: Float64Array, rows: Float64Array, count: number, dim: number): void {
+  for (let pass = 0; pass < 2; pass++) {
+    for (let j = 0; j < count; j++) addMultiple(row, rowOf(rows, j, dim), -dot(row, rowOf(rows, j, dim)));
+  }
+}
+
 /** Rotates rows (count, dim) until they are orthogonal. Returns sweeps, or -1. */
 export function orthogonalize(rows: Floats, count: number, dim: number): number {
   const { tolerance, almost } = precisionOf(rows);

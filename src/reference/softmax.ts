@@ -1,15 +1,15 @@
 /** Twin of assembly/softmax.ts. */
 import type { Views } from "../runtime/heap.ts";
 import type { Kernels } from "../runtime/kernels.ts";
+import { nearestEven } from "./rounding.ts";
 
 const { fround } = Math;
 const LEAST_EXPONENT = -87;
 /** Taylor coefficients of exp, highest first, in f32. */
 const COEFFICIENTS = [1.38888889e-3, 8.33333333e-3, 4.16666667e-2, 1.66666667e-1, 0.5, 1, 1].map(fround);
 
-export const softmaxTwins = (views: Views): Pick<Kernels, "softmax"> => ({
-  softmax(weightsPtr, scoresPtr, count, scale) {
-    if (count === 0) return 0;
+export const softmaxTwins = (views: Views): Pick<Kernels, "softmax" | "exponentials"> => {
+  const exponentials: Kernels["exponentials"] = (weightsPtr, scoresPtr, count, scale) => {
     const scores = views.f32(scoresPtr, count).slice();
     const weights = views.f32(weightsPtr, count);
     const greatest = scores.reduce((a, b) => Math.max(a, b), -Infinity);
@@ -21,11 +21,19 @@ export const softmaxTwins = (views: Views): Pick<Kernels, "softmax"> => ({
     }
     let sum = lanes[0] + lanes[1] + (lanes[2] + lanes[3]);
     for (let i = whole; i < count; i++) sum += weights[i];
-    const inverse = fround(1 / sum);
-    for (let i = 0; i < count; i++) weights[i] *= inverse;
     return sum;
-  },
-});
+  };
+  return {
+    exponentials,
+    softmax(weightsPtr, scoresPtr, count, scale) {
+      const sum = exponentials(weightsPtr, scoresPtr, count, scale);
+      const inverse = fround(1 / sum);
+      const weights = views.f32(weightsPtr, count);
+      for (let i = 0; i < count; i++) weights[i] *= inverse;
+      return sum;
+    },
+  };
+};
 
 function exp(x: number): number {
   if (!(x >= LEAST_EXPONENT)) return 0;
@@ -34,11 +42,5 @@ function exp(x: number): number {
   const r = fround(high - fround(n * fround(-2.1219444e-4)));
   let p = COEFFICIENTS[0];
   for (const coefficient of COEFFICIENTS.slice(1)) p = fround(fround(p * r) + coefficient);
-  return fround(p * 2 ** n);
-}
-
-function nearestEven(x: number): number {
-  const floor = Math.floor(x);
-  if (x - floor !== 0.5) return Math.round(x);
-  return floor % 2 === 0 ? floor : floor + 1;
+  return p * 2 ** n; // exact: a power of two, and no result is below the normal numbers
 }

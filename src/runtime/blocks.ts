@@ -5,21 +5,23 @@
 import { DisposedError } from "../errors.ts";
 import { ALIGNMENT, type Heap } from "./heap.ts";
 
-const SLAB_BLOCKS = 64;
+const DEFAULT_SLAB_BLOCKS = 64;
 
 export class BlockPool {
   readonly blockBytes: number;
   readonly #heap: Heap;
+  readonly #slabBlocks: number;
   readonly #slabs: number[] = [];
   readonly #free: number[] = [];
   readonly #taken = new Set<number>();
   #disposed = false;
 
-  constructor(heap: Heap, blockBytes: number) {
+  constructor(heap: Heap, blockBytes: number, slabBlocks = DEFAULT_SLAB_BLOCKS) {
     if (!Number.isInteger(blockBytes) || blockBytes <= 0 || blockBytes % ALIGNMENT !== 0) {
       throw new RangeError(`blockBytes: expected a positive multiple of ${ALIGNMENT}, got ${blockBytes}`);
     }
     this.#heap = heap;
+    this.#slabBlocks = slabBlocks;
     this.blockBytes = blockBytes;
   }
 
@@ -29,7 +31,7 @@ export class BlockPool {
 
   /** Bytes held from the heap, free blocks included. */
   get bytesHeld(): number {
-    return this.#slabs.length * SLAB_BLOCKS * this.blockBytes;
+    return this.#slabs.length * this.#slabBlocks * this.blockBytes;
   }
 
   /** Address of a block, aligned to 16; its content is undefined. Throws CapacityError before anything changes. */
@@ -60,8 +62,8 @@ export class BlockPool {
   }
 
   #addSlab(): void {
-    const slab = this.#heap.reserve(SLAB_BLOCKS * this.blockBytes);
+    const slab = this.#heap.reserve(this.#slabBlocks * this.blockBytes);
     this.#slabs.push(slab);
-    for (let i = SLAB_BLOCKS - 1; i >= 0; i--) this.#free.push(slab + i * this.blockBytes);
+    for (let i = this.#slabBlocks - 1; i >= 0; i--) this.#free.push(slab + i * this.blockBytes);
   }
 }

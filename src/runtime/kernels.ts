@@ -164,6 +164,8 @@ export interface Kernels {
    * then the tail).
    */
   softmax(weightsPtr: number, scoresPtr: number, count: number, scale: number): number;
+  /** The same without the division: weights = exp(scale * (scores - greatest)); returns their sum. */
+  exponentials(weightsPtr: number, scoresPtr: number, count: number, scale: number): number;
 
   // ----------------------------------------------------------------------------------------------- dense.ts
   /**
@@ -233,12 +235,14 @@ export interface Kernels {
 
   // ------------------------------------------------------------------------------------------------- mix.ts
   /**
-   * worth (blockCount) f32: the weights of each block of 32 tokens summed, the greatest over queries; weights
-   * (queryCount, weightStride) f32. Four sums in turn, added as (0 + 1) + (2 + 3).
+   * worth (blockCount) f32: the weights of each block of 32 tokens summed, times the query's factor, the greatest over
+   * queries; weights (queryCount, weightStride) f32, factors (queryCount) f32 >= 0. Four sums in turn, added as
+   * (0 + 1) + (2 + 3).
    */
   blockWeights(
     worthPtr: number,
     weightsPtr: number,
+    factorsPtr: number,
     blockCount: number,
     queryCount: number,
     weightStride: number,
@@ -333,6 +337,7 @@ export const KERNEL_NAMES = [
   "project",
   "synthesize",
   "softmax",
+  "exponentials",
   "scoreRows",
   "mixRows",
   "scoreTables",

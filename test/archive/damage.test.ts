@@ -1,10 +1,9 @@
 /** Damage: every byte, every length, every section; nothing gets through, and every message says what and where. */
 import { beforeAll, describe, expect, it } from "vitest";
-import { decodeArchive } from "../../src/archive/reader.ts";
 import { encodeArchive, joinChunks } from "../../src/archive/writer.ts";
 import { compress } from "../../src/codec/compress.ts";
-import { FormatError } from "../../src/errors.ts";
-import { ArchiveParts, resignPreamble } from "../support/archive-parts.ts";
+import type { FormatError } from "../../src/errors.ts";
+import { ArchiveParts, refusalOf, resignPreamble } from "../support/archive-parts.ts";
 import { PLATFORMS } from "../support/platforms.ts";
 import { TinyCache } from "../support/tiny-cache.ts";
 
@@ -22,16 +21,6 @@ beforeAll(async () => {
   const last = parts.header.sections.at(-1)!;
   first = archive.length - last.offset - last.bytes;
 });
-
-function refusal(bytes: Uint8Array): FormatError {
-  try {
-    decodeArchive(bytes, "x.svdq");
-  } catch (error) {
-    expect(error).toBeInstanceOf(FormatError);
-    return error as FormatError;
-  }
-  throw new Error("expected a FormatError, got an archive that reads");
-}
 
 /** The section that byte `at` lies in, by the table, or undefined. */
 const sectionAt = (at: number) =>
@@ -69,7 +58,7 @@ describe("a small archive", () => {
     for (let at = 0; at < archive.length; at++) {
       const bytes = archive.slice();
       bytes[at] ^= 1 << (at % 8);
-      const error = refusal(bytes);
+      const error = refusalOf(bytes);
       const [message, offset] = expected(at);
       if (!message.test(error.message) || error.offsetBytes !== offset) {
         expect.fail(`byte ${at}: expected ${message} at ${offset}, got ${error.message}`);
@@ -79,7 +68,7 @@ describe("a small archive", () => {
 
   it("is refused at every cut length", () => {
     for (let length = 0; length < archive.length; length++) {
-      const error = refusal(archive.subarray(0, length));
+      const error = refusalOf(archive.subarray(0, length));
       const least = length < 32 ? "at least 32" : String(archive.length);
       const message = `x.svdq: length: expected ${least} bytes, got ${length} (at byte ${length})`;
       if (error.message !== message) expect.fail(`cut at ${length}: expected ${message}, got ${error.message}`);
@@ -89,15 +78,15 @@ describe("a small archive", () => {
   it("is refused with bytes after its end", () => {
     const bytes = new Uint8Array(archive.length + 1);
     bytes.set(archive);
-    expect(refusal(bytes).message).toContain(`length: expected ${archive.length} bytes, got ${archive.length + 1}`);
+    expect(refusalOf(bytes).message).toContain(`length: expected ${archive.length} bytes, got ${archive.length + 1}`);
   });
 
   it("says what a transfer in text mode did", () => {
     const unix = Uint8Array.from([...archive].filter((byte) => byte !== 0x0d));
-    const message = refusal(unix).message;
+    const message = refusalOf(unix).message;
     expect(message).toContain("magic: expected 53 56 44 51 0d 0a 1a 0a, got 53 56 44 51 0a 1a 0a");
     expect(message).toContain("a transfer in text mode does this (at byte 4)");
-    expect(refusal(Uint8Array.of(0x50, 0x4b, 3, 4)).message).toBe(
+    expect(refusalOf(Uint8Array.of(0x50, 0x4b, 3, 4)).message).toBe(
       "x.svdq: magic: expected 53 56 44 51 0d 0a 1a 0a, got 50 4b 03 04 (at byte 0)",
     );
   });
@@ -112,7 +101,7 @@ describe("a small archive", () => {
     bytes.fill(0xee, 32);
     // With and without the checksum: a later version may place it elsewhere.
     for (const file of [bytes, resignPreamble(bytes.slice())]) {
-      expect(refusal(file).message).toBe(
+      expect(refusalOf(file).message).toBe(
         `x.svdq: version: expected 1, the one that this svdq reads, got ${got} (at byte 8)`,
       );
     }
@@ -122,7 +111,7 @@ describe("a small archive", () => {
     const change = (edit: (view: DataView) => void): FormatError => {
       const bytes = archive.slice();
       edit(new DataView(bytes.buffer));
-      return refusal(resignPreamble(bytes));
+      return refusalOf(resignPreamble(bytes));
     };
     const n = archive.length;
     expect(change((view) => view.setBigUint64(16, 2n ** 63n, true)).message).toBe(

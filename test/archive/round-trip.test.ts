@@ -1,11 +1,11 @@
 /** What is written comes back bit for bit, and there is one way to write it. */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
 import { decodeArchive, readArchive } from "../../src/archive/reader.ts";
 import { encodeArchive, joinChunks, writeArchive } from "../../src/archive/writer.ts";
-import type { CodedCache } from "../../src/codec/coded.ts";
 import { compress } from "../../src/codec/compress.ts";
 import type { CodecOptions } from "../../src/codec/options.ts";
 import { restoreLayer } from "../../src/codec/restore.ts";
@@ -38,6 +38,11 @@ const CASES: [string, TinyCacheOptions, Partial<CodecOptions>][] = [
 ];
 const OPTIONS = { sinks: 2, recent: 8 };
 
+/** Also -0 and the kinds of arrays. Words a difference only where there is one: many times faster. */
+function same(got: unknown, expected: unknown): void {
+  if (!isDeepStrictEqual(got, expected)) expect(got).toStrictEqual(expected);
+}
+
 describe("archive of a compressed cache", () => {
   let runtime: Runtime;
   beforeAll(async () => {
@@ -48,16 +53,13 @@ describe("archive of a compressed cache", () => {
     const cache = await compress(runtime, new TinyCache(shape), { ...OPTIONS, ...options });
     const bytes = joinChunks(encodeArchive(cache));
     const back = decodeArchive(bytes);
-    expect(back).toStrictEqual(cache);
-    expect(joinChunks(encodeArchive(back))).toEqual(bytes);
+    same(back, cache);
+    same(joinChunks(encodeArchive(back)), bytes);
     for (let layer = 0; layer < cache.layers.length; layer++) {
-      expect(restoreLayer(runtime, back, layer, "f32")).toEqual(restoreLayer(runtime, cache, layer, "f32"));
+      same(restoreLayer(runtime, back, layer, "f32"), restoreLayer(runtime, cache, layer, "f32"));
     }
   });
 });
-
-/** Also -0 and the kinds of arrays. */
-const same = (back: CodedCache, cache: CodedCache): void => expect(back).toStrictEqual(cache);
 
 describe("archive of any cache", () => {
   it("comes back bit for bit and is written the same way again", () => {
@@ -66,7 +68,7 @@ describe("archive of any cache", () => {
         const bytes = joinChunks(encodeArchive(cache));
         const back = decodeArchive(bytes);
         same(back, cache);
-        expect(joinChunks(encodeArchive(back))).toEqual(bytes);
+        same(joinChunks(encodeArchive(back)), bytes);
       }),
       { numRuns: 60 },
     );

@@ -69,7 +69,7 @@ describe("fitted analysis", () => {
     const latents = product(z, fitAnalysis(runtime, rows, dim, roots), 1, dim, channels);
     const errorOf = (y: ArrayLike<number>): number => {
       const back = product(y, rows, 1, channels, dim);
-      const left = z.map((x, d) => x - back[d]);
+      const left = Float64Array.from(z, (x, d) => x - back[d]);
       const seen = roots ? product(left, whole(roots, dim), 1, dim, dim) : left;
       return seen.reduce((sum, x) => sum + x * x, 0);
     };

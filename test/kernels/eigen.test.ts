@@ -1,69 +1,20 @@
 import { EigenvalueDecomposition, Matrix } from "ml-matrix";
 import { beforeAll, describe, expect, it } from "vitest";
-import { eigenScratchBytes, leadingScratchBytes } from "../../src/codec/layout.ts";
 import type { Runtime } from "../../src/runtime/runtime.ts";
 import { type Arena, noise, withArena } from "../support/arena.ts";
 import { EDGES } from "../support/edges.ts";
+import { eigen, expectOrthonormal, F32_TOLERANCE, fallingRows, gram, type Pairs } from "../support/eigenpairs.ts";
 import { sameBits } from "../support/exact.ts";
 import { PLATFORMS, SIZES } from "../support/platforms.ts";
 
-/** Orthogonality and residual of f32 sweeps, and of f64 sweeps: a few roundings of a sum over the dimension. */
-const F32_TOLERANCE = 5e-6;
+/** Orthogonality and residual of f64 sweeps: a few roundings of a sum over the dimension. */
 const F64_TOLERANCE = 1e-11;
-
-interface Pairs {
-  status: number;
-  values: Float64Array;
-  vectors: Float64Array;
-}
-
-function eigen(runtime: Runtime, arena: Arena, matrix: Float64Array, n: number): Pairs {
-  const matrixPtr = arena.put(matrix);
-  const [valuesPtr, vectorsPtr, scratchPtr] = [arena.out(8 * n), arena.out(8 * n * n), arena.out(eigenScratchBytes(n))];
-  const status = runtime.kernels.eigen(valuesPtr, vectorsPtr, matrixPtr, scratchPtr, n);
-  expect(arena.f64(matrixPtr, n * n), "the matrix is only read").toEqual(matrix);
-  return { status, values: arena.f64(valuesPtr, n), vectors: arena.f64(vectorsPtr, n * n) };
-}
 
 function svd(runtime: Runtime, arena: Arena, rows: Float64Array, rowCount: number, dim: number): Pairs {
   const rowsPtr = arena.put(rows);
   const [valuesPtr, vectorsPtr, scratchPtr] = [arena.out(8 * dim), arena.out(8 * dim * dim), arena.out(8 * dim)];
   const status = runtime.kernels.jacobiSvd(valuesPtr, vectorsPtr, rowsPtr, scratchPtr, rowCount, dim);
   return { status, values: arena.f64(valuesPtr, dim), vectors: arena.f64(vectorsPtr, dim * dim) };
-}
-
-/** Rows with a spectrum that falls by `fall` a channel, mixed by noise. */
-function fallingRows(rowCount: number, dim: number, fall: number, seed = 1): Float64Array {
-  const [latents, mix] = [noise(rowCount * dim, seed), noise(dim * dim, seed + 1)];
-  const rows = new Float64Array(rowCount * dim);
-  for (let t = 0; t < rowCount; t++) {
-    for (let c = 0; c < dim; c++) {
-      for (let d = 0; d < dim; d++) rows[t * dim + d] += latents[t * dim + c] * fall ** c * mix[c * dim + d];
-    }
-  }
-  return rows;
-}
-
-function gram(rows: Float64Array, rowCount: number, dim: number): Float64Array {
-  const out = new Float64Array(dim * dim);
-  for (let t = 0; t < rowCount; t++) {
-    for (let i = 0; i < dim; i++)
-      for (let j = 0; j < dim; j++) out[i * dim + j] += rows[t * dim + i] * rows[t * dim + j];
-  }
-  return out;
-}
-
-const dotRows = (v: Float64Array, i: number, j: number, n: number): number => {
-  let sum = 0;
-  for (let k = 0; k < n; k++) sum += v[i * n + k] * v[j * n + k];
-  return sum;
-};
-
-function expectOrthonormal(vectors: Float64Array, count: number, dim: number, tolerance: number): void {
-  for (let i = 0; i < count; i++) {
-    for (let j = 0; j <= i; j++)
-      expect(Math.abs(dotRows(vectors, i, j, dim) - (i === j ? 1 : 0))).toBeLessThan(tolerance);
-  }
 }
 
 function expectEigenpairs(
@@ -213,70 +164,6 @@ describe.each(PLATFORMS)("jacobiSvd on $name", ({ create }) => {
   });
 });
 
-function leading(
-  runtime: Runtime,
-  arena: Arena,
-  matrix: Float64Array,
-  n: number,
-  rank: number,
-  oversample: number,
-): Pairs {
-  const k = rank + oversample;
-  const [valuesPtr, vectorsPtr] = [arena.out(8 * k), arena.out(8 * k * n)];
-  const scratchPtr = arena.out(leadingScratchBytes(n, rank, oversample));
-  const status = runtime.kernels.leadingEigen(
-    valuesPtr,
-    vectorsPtr,
-    arena.put(matrix),
-    scratchPtr,
-    n,
-    rank,
-    oversample,
-    2,
-  );
-  return { status, values: arena.f64(valuesPtr, rank), vectors: arena.f64(vectorsPtr, rank * n) };
-}
-
-describe.each(PLATFORMS)("leadingEigen on $name", ({ create }) => {
-  let runtime: Runtime;
-  beforeAll(async () => {
-    runtime = await create();
-  });
-
-  it("captures the energy of the leading channels within 0.1 %", () => {
-    const n = 64;
-    const matrix = gram(fallingRows(200, n, 0.93), 200, n);
-    const all = withArena(runtime, (arena) => eigen(runtime, arena, matrix, n));
-    const { values, vectors } = withArena(runtime, (arena) => leading(runtime, arena, matrix, n, 20, 8));
-    expectOrthonormal(vectors, 20, n, F32_TOLERANCE);
-    const energy = (x: Float64Array) => x.subarray(0, 20).reduce((a, b) => a + b, 0);
-    expect(energy(values) / energy(all.values)).toBeGreaterThan(0.999);
-  });
-
-  it.each<[string, (i: number, j: number) => number, number[]]>([
-    ["zeros", () => 0, [0, 0, 0]],
-    ["equal values", (i, j) => (i === j ? 2 : 0), [2, 2, 2]],
-    ["rank 1", (i, j) => (1 + i) * (1 + j), [(16 * 17 * 33) / 6, 0, 0]],
-    ["one huge outlier", (i, j) => (i !== j ? 0 : i === 9 ? 1e12 : 1), [1e12, 1, 1]],
-  ])("takes %s", (_, element, expected) => {
-    const matrix = Float64Array.from({ length: 256 }, (_, i) => element(i >> 4, i & 15));
-    const { values, vectors } = withArena(runtime, (arena) => leading(runtime, arena, matrix, 16, 3, 4));
-    values.forEach((x, k) => {
-      expect(Math.abs(x - expected[k])).toBeLessThanOrEqual(F32_TOLERANCE * expected[0]);
-    });
-    expectOrthonormal(vectors, expected.filter((x) => x > 0).length, 16, F32_TOLERANCE);
-  });
-
-  it("gives zero values past the rank of the matrix", () => {
-    const { values, status } = withArena(runtime, (arena) =>
-      leading(runtime, arena, gram(fallingRows(3, 32, 1), 3, 32), 32, 8, 4),
-    );
-    expect(status).toBeGreaterThan(0);
-    expect(values[2]).toBeGreaterThan(0);
-    for (const value of values.subarray(3)) expect(Math.abs(value)).toBeLessThan(1e-9 * values[0]);
-  });
-});
-
 describe("eigen kernels everywhere", () => {
   it("give the same bits as their twins", async () => {
     const same = await sameBits();
@@ -296,10 +183,5 @@ describe("eigen kernels everywhere", () => {
         return [a.values, a.vectors, [a.status], b.values, b.vectors, [b.status]];
       });
     }
-    const matrix = gram(fallingRows(60, 32, 0.9), 60, 32);
-    same((runtime, arena) => {
-      const { values, vectors } = leading(runtime, arena, matrix, 32, 8, 4);
-      return [values, vectors];
-    });
   });
 });

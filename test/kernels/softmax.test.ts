@@ -1,16 +1,19 @@
 import { beforeAll, describe, expect, it } from "vitest";
 import type { Runtime } from "../../src/runtime/runtime.ts";
-import { noise, withArena } from "../support/arena.ts";
+import { type Arena, noise, withArena } from "../support/arena.ts";
 import { EDGES } from "../support/edges.ts";
-import { sameBits } from "../support/exact.ts";
+import { expectSame, sameBits } from "../support/exact.ts";
 import { PLATFORMS, SIZES } from "../support/platforms.ts";
 
-function softmax(runtime: Runtime, scores: Float32Array, scale: number): { weights: Float32Array; sum: number } {
-  return withArena(runtime, (arena) => {
-    const [scoresPtr, outPtr] = [arena.put(scores), arena.out(scores.byteLength)];
-    const sum = runtime.kernels.softmax(outPtr, scoresPtr, scores.length, scale);
-    return { weights: arena.f32(outPtr, scores.length), sum };
-  });
+interface Softmax {
+  weights: Float32Array;
+  sum: number;
+}
+
+function softmax(runtime: Runtime, arena: Arena, scores: Float32Array, scale: number): Softmax {
+  const [scoresPtr, outPtr] = [arena.put(scores), arena.out(scores.byteLength)];
+  const sum = runtime.kernels.softmax(outPtr, scoresPtr, scores.length, scale);
+  return { weights: arena.f32(outPtr, scores.length), sum };
 }
 
 describe.each(PLATFORMS)("softmax on $name", ({ create }) => {
@@ -18,10 +21,12 @@ describe.each(PLATFORMS)("softmax on $name", ({ create }) => {
   beforeAll(async () => {
     runtime = await create();
   });
+  const run = (scores: Float32Array, scale: number): Softmax =>
+    withArena(runtime, (arena) => softmax(runtime, arena, scores, scale));
 
   it.each(SIZES)("of %i scores is within 1e-6 of the definition and sums to 1", (count) => {
     const scores = noise(count, count + 3).map((x) => 40 * x);
-    const { weights } = softmax(runtime, scores, 0.5);
+    const { weights } = run(scores, 0.5);
     const exact = Array.from(scores, (x) => Math.exp(0.5 * (x - Math.max(...scores))));
     const total = exact.reduce((a, b) => a + b, 0);
     exact.forEach((x, i) => {
@@ -31,13 +36,36 @@ describe.each(PLATFORMS)("softmax on $name", ({ create }) => {
   });
 
   it("far scores weigh zero; equal scores weigh the same; huge scores do not overflow", () => {
-    expect(Array.from(softmax(runtime, Float32Array.of(0, -88, -1e30), 1).weights)).toEqual([1, 0, 0]);
-    expect(Array.from(softmax(runtime, new Float32Array(8).fill(3e38), 1).weights)).toEqual(Array(8).fill(0.125));
-    expect(softmax(runtime, Float32Array.of(5, 5, 5, 5, 5), 2).sum).toBe(5);
+    expect(Array.from(run(Float32Array.of(0, -88, -1e30), 1).weights)).toEqual([1, 0, 0]);
+    expect(Array.from(run(new Float32Array(8).fill(3e38), 1).weights)).toEqual(Array(8).fill(0.125));
+    expect(run(Float32Array.of(5, 5, 5, 5, 5), 2).sum).toBe(5);
   });
 });
 
 describe("softmax everywhere", () => {
+  it("is exponentials divided by their sum, which have the same bits everywhere too", async () => {
+    const same = await sameBits();
+    for (const count of SIZES) {
+      const scores = noise(count, count + 2).map((x) => 30 * x);
+      same((runtime, arena) => {
+        const [scoresPtr, outPtr] = [arena.put(scores), arena.out(4 * count)];
+        const sum = runtime.kernels.exponentials(outPtr, scoresPtr, count, 0.5);
+        const exponentials = arena.f32(outPtr, count);
+        const { weights, sum: softmaxSum } = softmax(runtime, arena, scores, 0.5);
+        expect(sum).toBe(softmaxSum);
+        expectSame(
+          weights,
+          exponentials.map((x) => x * Math.fround(1 / sum)),
+        );
+        if (count) expect(Math.max(...exponentials)).toBe(1);
+        // In place.
+        runtime.kernels.exponentials(scoresPtr, scoresPtr, count, 0.5);
+        expectSame(arena.f32(scoresPtr, count), exponentials);
+        return [exponentials, [sum]];
+      });
+    }
+  });
+
   it("gives the same bits as its twin", async () => {
     const same = await sameBits();
     for (const count of SIZES) {
@@ -47,6 +75,19 @@ describe("softmax everywhere", () => {
         return [arena.f32(scoresPtr, count), [sum]];
       });
     }
+  });
+
+  it("same bits at every power of two, down to the least weight that is not zero", async () => {
+    const same = await sameBits();
+    const scores = Float32Array.from({ length: 9001 }, (_, i) => i / -100);
+    const [weights] = same((runtime, arena) => {
+      const [scoresPtr, outPtr] = [arena.put(scores), arena.out(scores.byteLength)];
+      const sum = runtime.kernels.softmax(outPtr, scoresPtr, scores.length, 1);
+      return [arena.f32(outPtr, scores.length), [sum]];
+    });
+    Array.from(weights).forEach((weight, i) => {
+      expect(weight > 0, `weight of ${scores[i]}`).toBe(scores[i] >= -87);
+    });
   });
 
   it.each(EDGES)("same bits for %s", async (_, make) => {

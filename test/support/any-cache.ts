@@ -18,8 +18,9 @@ class Dice {
   pick<T>(items: readonly T[]): T {
     return items[this.integer(0, items.length - 1)];
   }
-  /** f32 of either sign and many sizes. */
+  /** f32 of either sign and many sizes, -0 among them. */
   f32(): number {
+    if (this.integer(0, 15) === 0) return -0;
     return Math.fround(this.integer(-(2 ** 24), 2 ** 24) * 2 ** this.integer(-40, 10));
   }
   bytes(count: number): Uint8Array {

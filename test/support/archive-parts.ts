@@ -1,6 +1,8 @@
 /** An archive taken apart, to be changed in one place and put together again with checksums that are right. */
 import { crc32c } from "../../src/archive/checksum.ts";
 import type { ArchiveHeader, SectionKind } from "../../src/archive/format.ts";
+import { decodeArchive } from "../../src/archive/reader.ts";
+import { FormatError } from "../../src/errors.ts";
 
 const HEADER_AT = 32;
 const roundUp = (x: number): number => Math.ceil(x / 16) * 16;
@@ -75,4 +77,15 @@ function signed(header: unknown, sections: Uint8Array[], sectionBytes: number): 
 export function resignPreamble(bytes: Uint8Array): Uint8Array {
   new DataView(bytes.buffer, bytes.byteOffset).setUint32(28, crc32c(bytes.subarray(0, 28)), true);
   return bytes;
+}
+
+/** The FormatError that reading `bytes` ends with; anything else fails the test. */
+export function refusalOf(bytes: Uint8Array): FormatError {
+  try {
+    decodeArchive(bytes, "x.svdq");
+  } catch (error) {
+    if (error instanceof FormatError) return error;
+    throw error;
+  }
+  throw new Error("expected a FormatError, got an archive that reads");
 }

@@ -10,7 +10,7 @@ export { noise } from "./noise.ts";
 const GUARD_BYTES = 64;
 const GUARD = 0xc3;
 
-type Numbers = Float32Array | Float64Array | Int32Array | Uint8Array | Uint16Array;
+type Numbers = Float32Array | Float64Array | Int32Array | Uint8Array | Uint16Array | Uint32Array;
 
 export class Arena {
   readonly #runtime: Runtime;
@@ -23,10 +23,15 @@ export class Arena {
   /** Address of a copy of `values`. */
   put(values: Numbers): number {
     const ptr = this.out(values.byteLength);
+    this.putIn(ptr, values);
+    return ptr;
+  }
+
+  /** A copy of `values` at an address that `out` gave. */
+  putIn(ptr: number, values: Numbers): void {
     this.#runtime.heap
       .u8(ptr, values.byteLength)
       .set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
-    return ptr;
   }
 
   /**
@@ -34,9 +39,8 @@ export class Arena {
    * because the next reserve may grow memory or take the place.
    */
   putAtEnd(values: Numbers): number {
-    const { heap } = this.#runtime;
-    const ptr = heap.bytesHeld - values.byteLength;
-    heap.u8(ptr, values.byteLength).set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+    const ptr = this.#runtime.heap.bytesHeld - values.byteLength;
+    this.putIn(ptr, values);
     return ptr;
   }
 

@@ -1,0 +1,192 @@
+/**
+ * What all blocks of a head group share, in linear memory: the frozen basis in the forms that coding and attention
+ * read, levels, and the pool that its blocks come from. Forks of a cache share models.
+ */
+import { fitAnalysis } from "../codec/analysis.ts";
+import { basisRows } from "../codec/basis-codes.ts";
+import type { CodedGroup } from "../codec/coded.ts";
+import { fromHalf } from "../codec/half.ts";
+import {
+  channelCount,
+  countWidths,
+  PLANE_BYTES,
+  partCount,
+  planeCount,
+  valueBlockBytes,
+  type WidthCounts,
+} from "../codec/layout.ts";
+import { normLevels } from "../codec/norms.ts";
+import { BlockPool } from "../runtime/blocks.ts";
+import type { Runtime } from "../runtime/runtime.ts";
+import { partLevels, roundedLevels } from "./part-levels.ts";
+
+/** A group without its tokens. */
+export type GroupShape = Omit<CodedGroup, "planes" | "norms"> & { norms?: { least: number; step: number } };
+
+/** Blocks of about this many bytes are taken from the heap at a time. */
+const SLAB_BYTES = 32768;
+const MOST_SLAB_BLOCKS = 64;
+
+export class GroupModel {
+  readonly shape: GroupShape;
+  readonly role: "keys" | "values";
+  readonly dim: number;
+  readonly headDim: number;
+  readonly channels: number;
+  readonly counts: WidthCounts;
+  /** Keys: the channels that selection scans. */
+  readonly leading: WidthCounts;
+  readonly planes: number;
+  readonly parts: number;
+  readonly blockBytes: number;
+  readonly pool: BlockPool;
+  /** Keys: (parts, 16) f32. Values: (parts, 32) u8. */
+  readonly levelsPtr: number;
+  /** Values: (parts) f32. */
+  readonly scalesPtr: number;
+  /** Values: (256) f32. */
+  readonly normsPtr: number;
+  /** (dim, channels) f32 for `project` of new tokens. */
+  readonly analysisPtr: number;
+  /** Keys: (dim) f32. */
+  readonly centrePtr: number;
+  /** (channels, dim) f32. */
+  readonly synthesisPtr: number;
+  /** A kv head: keys (headDim, channels + 1) f32, the centre last; values (channels, headDim) f32. */
+  readonly slicePtrs: number[];
+  /** Keys: the same of the leading channels alone, (headDim, leading channels + 1). */
+  readonly leadingSlicePtrs: number[];
+  readonly #runtime: Runtime;
+  readonly #reserved: number[] = [];
+  readonly #blockUses = new Map<number, number>();
+  #bytes = 0;
+  #users = 1;
+
+  constructor(runtime: Runtime, shape: GroupShape, headDim: number) {
+    this.#runtime = runtime;
+    this.shape = shape;
+    this.role = shape.centre ? "keys" : "values";
+    this.headDim = headDim;
+    this.dim = shape.headCount * headDim;
+    this.channels = shape.books.length;
+    this.counts = countWidths(shape.books.map((book) => book.width));
+    this.leading = leadingCounts(this.counts);
+    this.planes = planeCount(this.counts);
+    this.parts = partCount(this.counts);
+    this.blockBytes = this.role === "keys" ? PLANE_BYTES * Math.max(1, this.planes) : valueBlockBytes(this.planes);
+    const slabBlocks = Math.max(1, Math.min(MOST_SLAB_BLOCKS, Math.floor(SLAB_BYTES / this.blockBytes)));
+    this.pool = new BlockPool(runtime.heap, this.blockBytes, slabBlocks);
+    try {
+      const rows = basisRows(shape.basis, this.dim);
+      const levels = partLevels(runtime, shape.books);
+      const rounded = roundedLevels(levels);
+      const isKeys = this.role === "keys";
+      const centre = isKeys ? Float32Array.from(shape.centre as Uint16Array, fromHalf) : new Float32Array(0);
+      this.levelsPtr = isKeys ? this.#put(levels) : this.#put(rounded.bytes);
+      this.scalesPtr = isKeys ? 0 : this.#put(rounded.scales);
+      this.normsPtr = shape.norms ? this.#put(normLevels(shape.norms)) : 0;
+      this.centrePtr = isKeys ? this.#put(centre) : 0;
+      this.analysisPtr = this.#put(fitAnalysis(runtime, rows, this.dim, diagonalRoots(shape, headDim)));
+      this.synthesisPtr = this.#put(rows);
+      this.slicePtrs = Array.from({ length: shape.headCount }, (_, head) =>
+        this.#put(isKeys ? this.#keySlice(rows, centre, head, this.channels) : this.#valueSlice(rows, head)),
+      );
+      const few = channelCount(this.leading);
+      this.leadingSlicePtrs =
+        few === this.channels || !isKeys
+          ? this.slicePtrs
+          : this.slicePtrs.map((_, head) => this.#put(this.#keySlice(rows, centre, head, few)));
+    } catch (error) {
+      this.release();
+      throw error;
+    }
+  }
+
+  /** Bytes held from the heap, blocks included. */
+  get bytes(): number {
+    return this.#bytes + this.pool.bytesHeld;
+  }
+
+  share(): this {
+    this.#users++;
+    return this;
+  }
+
+  /** One user less; the last one gives the memory back. */
+  release(): void {
+    if (--this.#users > 0) return;
+    for (const ptr of this.#reserved) this.#runtime.heap.release(ptr);
+    this.#reserved.length = 0;
+    this.pool.dispose();
+  }
+
+  /** Address of a block with one user; its content is undefined. */
+  takeBlock(): number {
+    return this.pool.take();
+  }
+
+  shareBlock(ptr: number): void {
+    this.#blockUses.set(ptr, (this.#blockUses.get(ptr) ?? 1) + 1);
+  }
+
+  isShared(ptr: number): boolean {
+    return this.#blockUses.has(ptr);
+  }
+
+  giveBlock(ptr: number): void {
+    const uses = this.#blockUses.get(ptr) ?? 1;
+    if (uses > 2) this.#blockUses.set(ptr, uses - 1);
+    else if (uses === 2) this.#blockUses.delete(ptr);
+    else this.pool.give(ptr);
+  }
+
+  #put(values: Float32Array | Uint8Array): number {
+    const ptr = this.#runtime.heap.reserve(values.byteLength);
+    this.#reserved.push(ptr);
+    this.#bytes += values.byteLength;
+    const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+    this.#runtime.heap.u8(ptr, values.byteLength).set(bytes);
+    return ptr;
+  }
+
+  #keySlice(rows: Float32Array, centre: Float32Array, head: number, channels: number): Float32Array {
+    const { headDim, dim } = this;
+    const slice = new Float32Array(headDim * (channels + 1));
+    for (let d = 0; d < headDim; d++) {
+      const at = head * headDim + d;
+      for (let c = 0; c < channels; c++) slice[d * (channels + 1) + c] = rows[c * dim + at];
+      slice[d * (channels + 1) + channels] = centre[at];
+    }
+    return slice;
+  }
+
+  #valueSlice(rows: Float32Array, head: number): Float32Array {
+    const { headDim, channels, dim } = this;
+    const slice = new Float32Array(channels * headDim);
+    for (let c = 0; c < channels; c++) {
+      const at = c * dim + head * headDim;
+      slice.set(rows.subarray(at, at + headDim), c * headDim);
+    }
+    return slice;
+  }
+}
+
+/** The channels of 8 and 4 bits, which hold most of the variance; all where there are none. */
+function leadingCounts(counts: WidthCounts): WidthCounts {
+  const leading = { ...counts, count2: 0, count1: 0 };
+  return channelCount(leading) > 0 ? leading : counts;
+}
+
+/**
+ * The metric that column scales remember, its diagonal (docs/adr/0010 has what that costs): new tokens are coded by it
+ * whether the cache was fitted here or came from an archive.
+ */
+function diagonalRoots({ basis, headCount }: GroupShape, headDim: number): Float64Array[] | undefined {
+  const { columnScales } = basis;
+  if (!columnScales) return undefined;
+  return Array.from({ length: headCount }, (_, head) => {
+    const root = new Float64Array(headDim * headDim);
+    for (let d = 0; d < headDim; d++) root[d * (headDim + 1)] = 1 / fromHalf(columnScales[head * headDim + d]);
+    return root;
+  });
+}

@@ -1,0 +1,194 @@
+/**
+ * The coded tokens of one head group in one cache: blocks of 32 on the group's frozen basis. Full blocks never change
+ * and are shared with forks; the last one, where it is not full, is copied before it is written.
+ */
+import { BookShelf } from "../codec/codebook.ts";
+import type { CodedGroup } from "../codec/coded.ts";
+import { BLOCK_TOKENS, PLANE_BYTES } from "../codec/layout.ts";
+import { nearestNorm, normLevels } from "../codec/norms.ts";
+import type { Runtime } from "../runtime/runtime.ts";
+import { GroupModel } from "./group-model.ts";
+
+export class GroupTokens {
+  readonly model: GroupModel;
+  /** Addresses, oldest first. */
+  readonly blocks: number[] = [];
+  readonly #runtime: Runtime;
+  #count = 0;
+
+  private constructor(runtime: Runtime, model: GroupModel) {
+    this.#runtime = runtime;
+    this.model = model;
+  }
+
+  /** Loads `tokens` coded tokens. Throws CapacityError with nothing held. */
+  static load(runtime: Runtime, group: CodedGroup, headDim: number, tokens: number): GroupTokens {
+    const { planes, norms, ...shape } = group;
+    const range = norms && { norms: { least: norms.least, step: norms.step } };
+    const model = new GroupModel(
+      runtime,
+      { ...shape, ...range } as ConstructorParameters<typeof GroupModel>[1],
+      headDim,
+    );
+    const loaded = new GroupTokens(runtime, model);
+    try {
+      const planeBytes = PLANE_BYTES * model.planes;
+      for (let first = 0, block = 0; first < tokens; first += BLOCK_TOKENS, block++) {
+        const ptr = model.takeBlock();
+        loaded.blocks.push(ptr);
+        runtime.heap.u8(ptr, planeBytes).set(planes.subarray(block * planeBytes, (block + 1) * planeBytes));
+        if (norms) {
+          const codes = runtime.heap.u8(ptr + planeBytes, BLOCK_TOKENS).fill(0);
+          codes.set(norms.codes.subarray(first, Math.min(tokens, first + BLOCK_TOKENS)));
+        }
+      }
+    } catch (error) {
+      loaded.dispose();
+      throw error;
+    }
+    loaded.#count = tokens;
+    return loaded;
+  }
+
+  /** Coded tokens. */
+  get count(): number {
+    return this.#count;
+  }
+
+  /** Tokens until the last block is full; a whole block where it is. */
+  get room(): number {
+    return BLOCK_TOKENS - (this.#count % BLOCK_TOKENS);
+  }
+
+  /** What `append` may take from the heap, taken before anything changes: 1 block. */
+  reserveBlock(): number {
+    return this.model.takeBlock();
+  }
+
+  /**
+   * Codes `count` <= `room` rows (count, dim) f32: anchored keys, or values. `block` comes from `reserveBlock` and is
+   * used or given back.
+   */
+  append(rowsPtr: number, count: number, block: number): void {
+    const { model } = this;
+    const { kernels, heap } = this.#runtime;
+    const offset = this.#count % BLOCK_TOKENS;
+    const { count8, count4, count2, count1 } = model.counts;
+    const target = this.#lastBlock(offset, block);
+    heap.scratch((frame) => {
+      const codesPtr = frame.reserve(BLOCK_TOKENS * Math.max(1, model.channels));
+      if (offset > 0) kernels.unpackPlanes(codesPtr, target, count8, count4, count2, count1, 1, BLOCK_TOKENS);
+      else heap.u8(codesPtr, BLOCK_TOKENS * model.channels).fill(0);
+      if (model.role === "values") this.#codeNorms(target + PLANE_BYTES * model.planes, rowsPtr, count, offset);
+      const latentsPtr = frame.reserve(4 * BLOCK_TOKENS * Math.max(1, model.channels));
+      kernels.project(
+        latentsPtr, rowsPtr, model.centrePtr, model.analysisPtr, count, model.dim, model.channels, BLOCK_TOKENS,
+      ); // biome-ignore format: in the order of the kernel
+      const shelf = new BookShelf(this.#runtime, frame);
+      model.shape.books.forEach((book, c) => {
+        const at = c * BLOCK_TOKENS;
+        kernels.encode(codesPtr + at + offset, shelf.open(book), latentsPtr + 4 * at, count, book.width);
+      });
+      kernels.packPlanes(target, codesPtr, count8, count4, count2, count1, 1, BLOCK_TOKENS);
+    });
+    this.#count += count;
+  }
+
+  /** Forgets tokens from `count` on; their places in the last block become free places, which hold zero codes. */
+  truncate(count: number): void {
+    const blocks = Math.ceil(count / BLOCK_TOKENS);
+    for (const ptr of this.blocks.splice(blocks)) this.model.giveBlock(ptr);
+    this.#count = Math.min(this.#count, count);
+    const used = this.#count % BLOCK_TOKENS;
+    if (used > 0) this.#clearAfter(used);
+  }
+
+  /** The same tokens for another cache, blocks shared. */
+  fork(): GroupTokens {
+    const copy = new GroupTokens(this.#runtime, this.model.share());
+    for (const ptr of this.blocks) this.model.shareBlock(ptr);
+    copy.blocks.push(...this.blocks);
+    copy.#count = this.#count;
+    return copy;
+  }
+
+  /** As an archive holds it. */
+  toCoded(): CodedGroup {
+    const { model } = this;
+    const { heap } = this.#runtime;
+    const planeBytes = PLANE_BYTES * model.planes;
+    const planes = new Uint8Array(planeBytes * this.blocks.length);
+    const codes = new Uint8Array(this.#count);
+    this.blocks.forEach((ptr, block) => {
+      planes.set(heap.u8(ptr, planeBytes), block * planeBytes);
+      if (model.role === "keys") return;
+      const first = block * BLOCK_TOKENS;
+      codes.set(heap.u8(ptr + planeBytes, Math.min(BLOCK_TOKENS, this.#count - first)), first);
+    });
+    const { norms, ...shape } = model.shape;
+    return { ...shape, planes, ...(norms && { norms: { codes, ...norms } }) };
+  }
+
+  dispose(): void {
+    for (const ptr of this.blocks) this.model.giveBlock(ptr);
+    this.blocks.length = 0;
+    this.#count = 0;
+    this.model.release();
+  }
+
+  /** The block to write: the given one, or the last where it has room, copied to the given one if shared. */
+  #lastBlock(offset: number, block: number): number {
+    const { model, blocks } = this;
+    if (offset === 0) {
+      blocks.push(block);
+      return block;
+    }
+    const last = blocks[blocks.length - 1];
+    if (!model.isShared(last)) {
+      model.giveBlock(block);
+      return last;
+    }
+    this.#runtime.heap.u8(block, model.blockBytes).set(this.#runtime.heap.u8(last, model.blockBytes));
+    model.giveBlock(last);
+    blocks[blocks.length - 1] = block;
+    return block;
+  }
+
+  /** Writes norm codes and divides the rows by the levels that they stand for. */
+  #codeNorms(codesPtr: number, rowsPtr: number, count: number, offset: number): void {
+    const { kernels, heap } = this.#runtime;
+    const { model } = this;
+    heap.scratch((frame) => {
+      const factorsPtr = frame.reserve(4 * count);
+      kernels.rowNorms(factorsPtr, rowsPtr, count, model.dim);
+      const levels = normLevels(model.shape.norms as { least: number; step: number });
+      const codes = heap.u8(codesPtr, BLOCK_TOKENS);
+      if (offset === 0) codes.fill(0);
+      heap.f32(factorsPtr, count).forEach((norm, i, factors) => {
+        codes[offset + i] = norm > 0 ? nearestNorm(levels, norm) : 0;
+        factors[i] = norm > 0 ? 1 / levels[codes[offset + i]] : 0;
+      });
+      kernels.scaleRows(rowsPtr, rowsPtr, factorsPtr, count, model.dim);
+    });
+  }
+
+  #clearAfter(used: number): void {
+    const { model, blocks } = this;
+    const { kernels, heap } = this.#runtime;
+    let last = blocks[blocks.length - 1];
+    if (model.isShared(last)) {
+      const block = model.takeBlock();
+      last = this.#lastBlock(used, block);
+    }
+    const { count8, count4, count2, count1 } = model.counts;
+    heap.scratch((frame) => {
+      const codesPtr = frame.reserve(BLOCK_TOKENS * Math.max(1, model.channels));
+      kernels.unpackPlanes(codesPtr, last, count8, count4, count2, count1, 1, BLOCK_TOKENS);
+      for (let c = 0; c < model.channels; c++) {
+        heap.u8(codesPtr + c * BLOCK_TOKENS + used, BLOCK_TOKENS - used).fill(0);
+      }
+      kernels.packPlanes(last, codesPtr, count8, count4, count2, count1, 1, BLOCK_TOKENS);
+    });
+    if (model.role === "values") heap.u8(last + PLANE_BYTES * model.planes + used, BLOCK_TOKENS - used).fill(0);
+  }
+}

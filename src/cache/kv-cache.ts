@@ -1,0 +1,303 @@
+/**
+ * A key-value cache that lives compressed: append, attend, forget, without ever writing the full keys back. Per layer;
+ * every layer takes the same tokens.
+ */
+import type { CodedCache } from "../codec/coded.ts";
+import { checkGeometry, type Geometry, rowDim } from "../codec/geometry.ts";
+import { checkRotary, putRotary, type Rotary } from "../codec/rotary.ts";
+import { DisposedError, expectInteger } from "../errors.ts";
+import type { Frame } from "../runtime/heap.ts";
+import type { Runtime } from "../runtime/runtime.ts";
+import { type AttendReport, type AttendSettings, noReport } from "./attention.ts";
+import { LayerCache, type LayerPlace } from "./layer-cache.ts";
+import { type CacheOptions, checkCacheOptions } from "./options.ts";
+
+/** Where an element (head, token, d) of a caller's array lies: head * headStride + token * tokenStride + d. */
+export interface RowLayout {
+  tokens: number;
+  /** Elements; default headDim, so that a token's heads lie side by side. */
+  headStride?: number;
+  /** Elements; default kvHeads * headDim. */
+  tokenStride?: number;
+  /** True where keys come before RoPE; they are then rotated by their positions. Default false: as engines cache them. */
+  beforeRotary?: boolean;
+}
+
+export interface CacheStats {
+  /** Tokens held by layer 0. */
+  tokens: number;
+  codedTokens: number;
+  /** Bytes held from linear memory: planes and norms, bases and levels, exact tokens. Forks count what they share. */
+  bytes: { codes: number; model: number; exact: number; total: number };
+  /** Bits an element of all tokens, everything counted. */
+  bitsPerElement: number;
+  /** Sums over all calls of `attend`. */
+  attended: AttendReport & { calls: number };
+}
+
+export class KvCache {
+  readonly geometry: Geometry;
+  readonly rotary: Rotary;
+  readonly options: CacheOptions;
+  readonly model: string;
+  readonly #runtime: Runtime;
+  readonly #layers: LayerCache[];
+  readonly #layerNumbers: number[];
+  readonly #attended = { ...noReport(), calls: 0 };
+  #disposed = false;
+
+  private constructor(place: LayerPlace, model: string, layerNumbers: number[], layers: LayerCache[]) {
+    this.geometry = place.geometry;
+    this.rotary = place.rotary;
+    this.options = place.options;
+    this.model = model;
+    this.#runtime = place.runtime;
+    this.#layerNumbers = layerNumbers;
+    this.#layers = layers;
+  }
+
+  /** An empty cache: tokens are exact until `fitTokens` of a layer are there to fit its basis. */
+  static create(runtime: Runtime, geometry: Geometry, rotary: Rotary, given: Partial<CacheOptions> = {}): KvCache {
+    const place = { runtime, geometry: checkGeometry(geometry), rotary: checkRotary(rotary, geometry.headDim) };
+    const options = checkCacheOptions(given);
+    const numbers = Array.from({ length: geometry.layerCount }, (_, i) => i);
+    const layers = numbers.map(() => new LayerCache({ ...place, options }));
+    return new KvCache({ ...place, options }, "", numbers, layers);
+  }
+
+  /** A live cache from a compressed one, codes taken as they are. Throws CapacityError with nothing held. */
+  static open(runtime: Runtime, coded: CodedCache, given: Partial<CacheOptions> = {}): KvCache {
+    const grouping = coded.layers.every((layer) => layer.keys.length === coded.geometry.kvHeads) ? "head" : "layer";
+    const { geometry, rotary, sinks, anchorSpan, exactType } = coded;
+    const options = checkCacheOptions({ recent: coded.recent, ...given, sinks, anchorSpan, exactType, grouping });
+    const place = {
+      runtime,
+      geometry: checkGeometry(geometry),
+      rotary: checkRotary(rotary, geometry.headDim),
+      options,
+    };
+    const layers: LayerCache[] = [];
+    try {
+      for (const layer of coded.layers) {
+        const cache = new LayerCache(place);
+        layers.push(cache);
+        cache.load(coded, layer);
+      }
+    } catch (error) {
+      for (const layer of layers) layer.dispose();
+      throw error;
+    }
+    return new KvCache(place, coded.model, coded.layerNumbers, layers);
+  }
+
+  /** Tokens that every layer holds. */
+  get length(): number {
+    return this.#layers.reduce((least, layer) => Math.min(least, layer.length), Infinity);
+  }
+
+  /** Tokens of one layer. */
+  layerLength(layer: number): number {
+    return this.#layer(layer).length;
+  }
+
+  /**
+   * Appends tokens to one layer. keys and values: f32 elements as `layout` says. Throws RangeError for arrays too short
+   * or not finite, CapacityError at the memory limit; nothing has changed then.
+   */
+  append(layer: number, keys: Float32Array, values: Float32Array, layout: RowLayout): void {
+    const target = this.#layer(layer);
+    const { tokens } = layout;
+    expectInteger("layout.tokens", tokens, 0, 2 ** 24);
+    if (tokens === 0) return;
+    this.#runtime.heap.scratch((frame) => {
+      const keysPtr = this.#rowsIn(frame, `layer ${layer} keys`, keys, layout);
+      const valuesPtr = this.#rowsIn(frame, `layer ${layer} values`, values, layout);
+      if (layout.beforeRotary) this.#rotate(frame, keysPtr, tokens, target.length);
+      this.#round(frame, keysPtr, tokens * rowDim(this.geometry));
+      this.#round(frame, valuesPtr, tokens * rowDim(this.geometry));
+      target.append(keysPtr, valuesPtr, tokens);
+    });
+  }
+
+  /**
+   * Outputs of one layer's queries: queries (queryHeads, headDim) f32 after RoPE, at `position` (default: that of the
+   * last token), into out of the same shape. Throws RangeError for wrong sizes, queries that are not finite, a position
+   * before the last token, or an empty layer.
+   */
+  attend(layer: number, queries: Float32Array, out: Float32Array, position?: number): AttendReport {
+    const target = this.#layer(layer);
+    const { headDim, kvHeads } = this.geometry;
+    const queryHeads = queries.length / headDim;
+    if (!Number.isInteger(queryHeads) || queryHeads === 0 || queryHeads % kvHeads !== 0) {
+      throw new RangeError(`queries: expected a multiple of ${kvHeads} x ${headDim} elements, got ${queries.length}`);
+    }
+    if (out.length !== queries.length) {
+      throw new RangeError(`out: expected ${queries.length} elements as queries has, got ${out.length}`);
+    }
+    if (target.length === 0) throw new RangeError(`layer ${layer}: expected at least 1 token to attend to, got none`);
+    expectInteger("position", position ?? target.length - 1, target.length - 1, 2 ** 31 - 1);
+    const { kernels, heap } = this.#runtime;
+    return heap.scratch((frame) => {
+      const [queriesPtr, outPtr] = [frame.reserve(4 * queries.length), frame.reserve(4 * queries.length)];
+      heap.f32(queriesPtr, queries.length).set(queries);
+      const bad = kernels.countNonFinite(queriesPtr, queries.length);
+      if (bad) throw new RangeError(`queries: expected finite elements, got ${bad} of NaN or infinity`);
+      const report = target.attend(queriesPtr, queryHeads, outPtr, this.#settings(target));
+      out.set(heap.f32(outPtr, queries.length));
+      this.#count(report);
+      return report;
+    });
+  }
+
+  /** Queries (queryHeads, count, headDim) f32 after RoPE of a prefill, from which a coming fit takes its metric. */
+  noteQueries(layer: number, queries: Float32Array, queryHeads: number, firstToken: number): void {
+    const { headDim, kvHeads } = this.geometry;
+    expectInteger("queryHeads", queryHeads, kvHeads, 1024);
+    const count = queries.length / queryHeads / headDim;
+    if (!Number.isInteger(count)) {
+      throw new RangeError(
+        `queries: expected a multiple of ${queryHeads} x ${headDim} elements, got ${queries.length}`,
+      );
+    }
+    this.#layer(layer).noteQueries(queries, queryHeads, count, firstToken);
+  }
+
+  /** Forgets tokens from `length` on, in every layer. */
+  truncate(length: number): void {
+    this.#expectAlive();
+    expectInteger("length", length, 0, this.length);
+    for (const layer of this.#layers) layer.truncate(length);
+  }
+
+  /** A cache with the same tokens: full blocks and bases are shared, what changes is copied. */
+  fork(): KvCache {
+    this.#expectAlive();
+    const layers: LayerCache[] = [];
+    try {
+      for (const layer of this.#layers) layers.push(layer.fork());
+    } catch (error) {
+      for (const layer of layers) layer.dispose();
+      throw error;
+    }
+    const place = { runtime: this.#runtime, geometry: this.geometry, rotary: this.rotary, options: this.options };
+    return new KvCache(place, this.model, this.#layerNumbers, layers);
+  }
+
+  /** As an archive holds it; all layers must have the same tokens, coded alike. */
+  save(): CodedCache {
+    this.#expectAlive();
+    const saved = this.#layers.map((layer) => layer.toCoded());
+    const { sinks, recent } = saved[0];
+    const tokenCount = this.#layers[0].length;
+    saved.forEach((layer, i) => {
+      if (layer.sinks === sinks && layer.recent === recent && this.#layers[i].length === tokenCount) return;
+      throw new RangeError(`layer ${i}: expected ${tokenCount} tokens as layer 0 has, got ${this.#layers[i].length}`);
+    });
+    const { geometry, rotary, options, model } = this;
+    return {
+      geometry, rotary, model, tokenCount, sinks, recent, layerNumbers: this.#layerNumbers,
+      exactType: options.exactType, anchorSpan: options.anchorSpan, layers: saved.map(({ layer }) => layer),
+    }; // biome-ignore format: in the order of CodedCache
+  }
+
+  stats(): CacheStats {
+    this.#expectAlive();
+    const bytes = { codes: 0, model: 0, exact: 0, total: 0 };
+    for (const layer of this.#layers) {
+      const mine = layer.bytes();
+      bytes.codes += mine.codes;
+      bytes.model += mine.model;
+      bytes.exact += mine.exact;
+    }
+    bytes.total = bytes.codes + bytes.model + bytes.exact;
+    const tokens = this.#layers[0].length;
+    const elements = 2 * this.geometry.layerCount * tokens * rowDim(this.geometry);
+    return {
+      tokens,
+      codedTokens: this.#layers[0].codedCount,
+      bytes,
+      bitsPerElement: elements > 0 ? (8 * bytes.total) / elements : 0,
+      attended: { ...this.#attended },
+    };
+  }
+
+  dispose(): void {
+    if (this.#disposed) return;
+    for (const layer of this.#layers) layer.dispose();
+    this.#disposed = true;
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  #expectAlive(): void {
+    if (this.#disposed) throw new DisposedError("cache: expected one in use, got one disposed before");
+  }
+
+  #layer(layer: number): LayerCache {
+    this.#expectAlive();
+    return this.#layers[expectInteger("layer", layer, 0, this.#layers.length - 1)];
+  }
+
+  #settings(layer: LayerCache): AttendSettings {
+    const { scoreStep, mixTolerance, budget } = this.options;
+    const budgetTokens = budget === null ? undefined : Math.ceil(budget < 1 ? budget * layer.codedCount : budget);
+    return { scoreStep, mixTolerance, budgetTokens };
+  }
+
+  #count(report: AttendReport): void {
+    const sum = this.#attended;
+    sum.calls++;
+    for (const key of Object.keys(report) as (keyof AttendReport)[]) {
+      sum[key] = key === "leftOutWeight" ? Math.max(sum[key], report[key]) : sum[key] + report[key];
+    }
+  }
+
+  /** Address of (tokens, kvHeads * headDim) f32 of a caller's array, checked. */
+  #rowsIn(frame: Frame, name: string, array: Float32Array, layout: RowLayout): number {
+    const { kvHeads, headDim } = this.geometry;
+    const { tokens, headStride = headDim, tokenStride = kvHeads * headDim } = layout;
+    expectInteger("layout.headStride", headStride, headDim, 2 ** 30);
+    expectInteger("layout.tokenStride", tokenStride, headDim, 2 ** 30);
+    const needed = (kvHeads - 1) * headStride + (tokens - 1) * tokenStride + headDim;
+    if (!(array instanceof Float32Array) || array.length < needed) {
+      throw new RangeError(`${name}: expected a Float32Array of at least ${needed} elements, got ${array?.length}`);
+    }
+    const { kernels, heap } = this.#runtime;
+    const count = tokens * kvHeads * headDim;
+    const rowsPtr = frame.reserve(4 * count);
+    const rows = heap.f32(rowsPtr, count);
+    for (let t = 0, at = 0; t < tokens; t++) {
+      for (let h = 0; h < kvHeads; h++, at += headDim) {
+        const from = h * headStride + t * tokenStride;
+        rows.set(array.subarray(from, from + headDim), at);
+      }
+    }
+    const bad = kernels.countNonFinite(rowsPtr, count);
+    if (bad) throw new RangeError(`${name}: expected finite elements, got ${bad} of NaN or infinity`);
+    return rowsPtr;
+  }
+
+  #rotate(frame: Frame, keysPtr: number, tokens: number, first: number): void {
+    const { kernels, heap } = this.#runtime;
+    const turnsPtr = frame.reserve(4 * tokens);
+    const turns = heap.i32(turnsPtr, tokens);
+    for (let i = 0; i < tokens; i++) turns[i] = first + i;
+    const rotaryPtr = putRotary(heap, frame, this.rotary, this.geometry.headDim);
+    kernels.rotate(keysPtr, keysPtr, turnsPtr, rotaryPtr, tokens, this.geometry.kvHeads);
+  }
+
+  /** To the exact type and back, so that what is attended to is what an archive will hold. */
+  #round(frame: Frame, ptr: number, count: number): void {
+    const { kernels, heap } = this.#runtime;
+    if (this.options.exactType === "f16") {
+      const bitsPtr = frame.reserve(2 * count);
+      kernels.narrowF16(bitsPtr, ptr, count);
+      kernels.widenF16(ptr, bitsPtr, count);
+    } else if (this.options.exactType === "bf16") {
+      const bits = heap.u32(ptr, count);
+      for (let i = 0; i < count; i++) bits[i] = (bits[i] + 0x7fff + ((bits[i] >>> 16) & 1)) & 0xffff0000;
+    }
+  }
+}

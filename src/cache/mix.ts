@@ -1,0 +1,103 @@
+/** Values of coded tokens: weighted sums in latent space over the blocks that count, then one synthesis a head. */
+import { BLOCK_TOKENS, mixScratchBytes, mixSumBytes, roundUp } from "../codec/layout.ts";
+import type { Runtime } from "../runtime/runtime.ts";
+import type { AttendCall, LayerTokens, Slots } from "./attention.ts";
+import { putGroup } from "./descriptor.ts";
+import type { GroupTokens } from "./group-tokens.ts";
+
+/** Adds the coded tokens of a value group to the outputs of its queries; chosen: numbers of the blocks in the slots. */
+export function mixGroup(
+  call: AttendCall,
+  group: GroupTokens,
+  chosen: number[] | undefined,
+  slots: Slots,
+  inversesPtr: number,
+  outPtr: number,
+): void {
+  const { runtime, layer, shared, settings } = call;
+  const { model } = group;
+  if (slots.blocks === 0 || model.channels === 0) return;
+  const { kernels, heap } = runtime;
+  const firstQuery = model.shape.firstHead * shared;
+  const queryCount = model.shape.headCount * shared;
+  const weightsPtr = slots.ptr + 4 * firstQuery * slots.stride;
+  heap.scratch((frame) => {
+    const worthPtr = frame.reserve(4 * slots.blocks);
+    kernels.blockWeights(worthPtr, weightsPtr, inversesPtr + 4 * firstQuery, slots.blocks, queryCount, slots.stride);
+    const picked = slotsThatCount(call, heap.f32(worthPtr, slots.blocks), settings.mixTolerance, model.blockBytes);
+    if (picked.length === 0) return;
+    const listPtr = frame.reserve(8 * picked.length);
+    const list = heap.u32(listPtr, 2 * picked.length);
+    picked.forEach((slot, i) => {
+      list[2 * i] = group.blocks[chosen ? chosen[slot] : slot];
+      list[2 * i + 1] = weightsPtr + 4 * BLOCK_TOKENS * slot;
+    });
+    const sumBytes = mixSumBytes(model.parts, queryCount);
+    const sumsPtr = frame.reserve(sumBytes);
+    const scratchPtr = frame.reserve(mixScratchBytes(queryCount));
+    const groupPtr = putGroup(heap, frame, model, queryCount, slots.stride);
+    heap.u8(sumsPtr, sumBytes).fill(0);
+    kernels.mixPlanes(sumsPtr, listPtr, groupPtr, scratchPtr, picked.length);
+    // The synthesis takes four queries at a time, so columns behind the last query are read.
+    const latentStride = roundUp(queryCount, 4) + 4;
+    const latentsPtr = frame.reserve(4 * model.channels * latentStride);
+    kernels.foldMix(latentsPtr, sumsPtr, model.scalesPtr, groupPtr, queryCount, latentStride);
+    addOutputs(runtime, layer, group, latentsPtr, latentStride, outPtr + 4 * firstQuery * layer.headDim, shared);
+  });
+}
+
+/** outputs (headCount * shared, headDim) += synthesis of the latents. */
+function addOutputs(
+  { kernels, heap }: Runtime,
+  { headDim }: LayerTokens,
+  { model }: GroupTokens,
+  latentsPtr: number,
+  latentStride: number,
+  outPtr: number,
+  shared: number,
+): void {
+  const rowCount = roundUp(shared, 4);
+  heap.scratch((frame) => {
+    const rowsPtr = frame.reserve(4 * rowCount * headDim);
+    for (let head = 0; head < model.shape.headCount; head++) {
+      const fromPtr = latentsPtr + 4 * head * shared;
+      kernels.synthesize(rowsPtr, fromPtr, 0, model.slicePtrs[head], rowCount, headDim, model.channels, latentStride);
+      const out = heap.f32(outPtr + 4 * head * shared * headDim, shared * headDim);
+      const rows = heap.f32(rowsPtr, shared * headDim);
+      for (let i = 0; i < out.length; i++) out[i] += rows[i];
+    }
+  });
+}
+
+/**
+ * Rising numbers of the slots to mix: blocks of the least worth are left out as long as they sum to at most
+ * `tolerance`. They are found by powers of two, so that one pass is enough.
+ */
+function slotsThatCount({ report }: AttendCall, worth: Float32Array, tolerance: number, blockBytes: number): number[] {
+  const least = thresholdFor(worth, tolerance);
+  const picked: number[] = [];
+  let leftOut = 0;
+  for (let slot = 0; slot < worth.length; slot++) {
+    if (worth[slot] >= least) picked.push(slot);
+    else leftOut += worth[slot];
+  }
+  report.blocks += worth.length;
+  report.mixedBlocks += picked.length;
+  report.leftOutWeight = Math.max(report.leftOutWeight, leftOut);
+  report.valueBytes += picked.length * blockBytes;
+  return picked;
+}
+
+const BINS = 64;
+
+/** The greatest 2^-bin such that all worths below it sum to at most `tolerance`. */
+function thresholdFor(worth: Float32Array, tolerance: number): number {
+  const bits = new Uint32Array(worth.buffer, worth.byteOffset, worth.length);
+  const sums = new Float64Array(BINS + 1);
+  // Bin of x: the k with 2^-k <= x < 2^(1 - k), from its exponent.
+  for (let i = 0; i < worth.length; i++) sums[Math.max(0, Math.min(BINS, 127 - (bits[i] >>> 23)))] += worth[i];
+  let total = 0;
+  let bin = BINS;
+  for (; bin > 0 && total + sums[bin] <= tolerance; bin--) total += sums[bin];
+  return 2 ** -bin;
+}

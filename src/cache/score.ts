@@ -1,0 +1,192 @@
+/** Scores of a group's coded tokens: tables on planes where spans hold whole blocks, reconstructed rows where not. */
+import {
+  BLOCK_TOKENS,
+  channelCount,
+  MOST_SET_QUERIES,
+  PLANE_BYTES,
+  planeCount,
+  roundUp,
+  scoreScratchBytes,
+  scoreSetBytes,
+} from "../codec/layout.ts";
+import type { Frame } from "../runtime/heap.ts";
+import type { Runtime } from "../runtime/runtime.ts";
+import type { AttendCall, Slots } from "./attention.ts";
+import { putGroup } from "./descriptor.ts";
+import type { GroupTokens } from "./group-tokens.ts";
+import { scoreReconstructed } from "./reconstruct.ts";
+
+/** Spans whose tables are made at a time: bounds the scratch, and keeps tables in the second cache. */
+const SPANS_AT_A_TIME = 32;
+
+/** Consecutive blocks in one span: their numbers in the group, and the slot of the first in a row of scores. */
+export interface BlockRun {
+  first: number;
+  count: number;
+  slot: number;
+}
+
+/** Where scores go: (queries, stride) f32, the first query's first slot at ptr. */
+export interface ScoreRows {
+  ptr: number;
+  stride: number;
+}
+
+/** Spans so short that a block holds several cannot be scored on planes. */
+export const isInPlace = (anchorSpan: number | null): boolean => anchorSpan === null || anchorSpan >= BLOCK_TOKENS;
+
+/** Scores of `blocks` (rising numbers, or all) into the slots; places behind the last token become -Infinity. */
+export function scoreGroup(call: AttendCall, group: GroupTokens, slots: Slots, blocks?: number[]): void {
+  if (slots.blocks === 0) return;
+  const { layer, shared, report } = call;
+  const { firstHead, headCount } = group.model.shape;
+  if (isInPlace(layer.anchorSpan)) {
+    const runs = runsOf(layer.anchorSpan, 0, slots.blocks, blocks);
+    const rows = { ptr: slots.ptr, stride: slots.stride };
+    eachQuerySet(call, group, (head, query, count) => {
+      scoreRuns(call, group, head, query, count, runs, false, { ...rows, ptr: rows.ptr + 4 * query * rows.stride });
+    });
+  } else {
+    scoreReconstructed(call, group, slots, blocks);
+  }
+  report.scoredKeyBytes += slots.blocks * group.model.planes * PLANE_BYTES;
+  const used = group.count % BLOCK_TOKENS;
+  const hasLast = !blocks || blocks[blocks.length - 1] === group.blocks.length - 1;
+  if (used === 0 || !hasLast) return;
+  for (let q = firstHead * shared; q < (firstHead + headCount) * shared; q++) {
+    const free = BLOCK_TOKENS - used;
+    call.runtime.heap.f32(slots.ptr + 4 * (q * slots.stride + slots.exactFirst - free), free).fill(-Infinity);
+  }
+}
+
+/** Calls `work` for up to four queries of a kv head at a time: head in the group, first query of the layer, count. */
+export function eachQuerySet(
+  { shared }: AttendCall,
+  { model }: GroupTokens,
+  work: (head: number, query: number, count: number) => void,
+): void {
+  for (let head = 0; head < model.shape.headCount; head++) {
+    for (let q = 0; q < shared; q += MOST_SET_QUERIES) {
+      work(head, (model.shape.firstHead + head) * shared + q, Math.min(MOST_SET_QUERIES, shared - q));
+    }
+  }
+}
+
+/** Runs of blocks from + 0 … from + count - 1, or of those listed, none across the border of two spans. */
+export function runsOf(anchorSpan: number | null, from: number, count: number, blocks?: number[]): BlockRun[] {
+  const spanBlocks = anchorSpan === null ? Infinity : anchorSpan / BLOCK_TOKENS;
+  const runs: BlockRun[] = [];
+  for (let slot = 0; slot < count; slot++) {
+    const block = blocks ? blocks[slot] : from + slot;
+    const last = runs[runs.length - 1];
+    if (last && last.first + last.count === block && block % spanBlocks !== 0) last.count++;
+    else runs.push({ first: block, count: 1, slot });
+  }
+  return runs;
+}
+
+/** Scores of up to four queries of one kv head on runs of blocks; with `leadingOnly` by the leading channels alone. */
+export function scoreRuns(
+  call: AttendCall,
+  group: GroupTokens,
+  head: number,
+  query: number,
+  count: number,
+  runs: BlockRun[],
+  leadingOnly: boolean,
+  rows: ScoreRows,
+): void {
+  const { runtime, layer, queriesPtr, settings } = call;
+  const { kernels, heap } = runtime;
+  const { model } = group;
+  const { headDim, anchorSpan } = layer;
+  const counts = leadingOnly ? model.leading : model.counts;
+  const planes = planeCount(counts);
+  const channels = channelCount(counts);
+  const slicePtr = (leadingOnly ? model.leadingSlicePtrs : model.slicePtrs)[head];
+  const setBytes = scoreSetBytes(planes, count);
+  const leastStep = settings.scoreStep * Math.sqrt(headDim);
+  heap.scratch((frame) => {
+    const sets = Math.min(SPANS_AT_A_TIME, runs.length);
+    const rowCount = roundUp(sets * count, 4);
+    const rotatedPtr = frame.reserve(4 * rowCount * headDim);
+    const latentsPtr = frame.reserve(4 * (channels + 1) * rowCount);
+    const turnsPtr = frame.reserve(4 * sets);
+    const setsPtr = frame.reserve(setBytes * sets);
+    const scratchPtr = frame.reserve(scoreScratchBytes(planes, count));
+    const groupPtr = putGroup(heap, frame, model, count, 0, counts);
+    const addressesPtr = putAddresses(runtime, frame, group, runs);
+    heap.f32(rotatedPtr, rowCount * headDim).fill(0);
+    let block = 0;
+    for (let at = 0; at < runs.length; ) {
+      const spans = spansFrom(runs, at, sets, anchorSpan);
+      anchorQueries(call, rotatedPtr, turnsPtr, queriesPtr + 4 * query * headDim, spans.anchors, count);
+      const used = roundUp(spans.anchors.length * count, 4);
+      kernels.project(latentsPtr, rotatedPtr, 0, slicePtr, used, headDim, channels + 1, rowCount);
+      kernels.scoreTables(setsPtr, latentsPtr, groupPtr, scratchPtr, spans.anchors.length, rowCount, leastStep);
+      for (; at < spans.end; at++) {
+        const run = runs[at];
+        const setPtr = setsPtr + setBytes * spans.setOf[at - spans.start];
+        kernels.scorePlanes(
+          rows.ptr + 4 * run.slot * BLOCK_TOKENS, addressesPtr + 4 * block, setPtr, run.count,
+          setBytes, run.count + 1, 0, rows.stride,
+        ); // biome-ignore format: in the order of the kernel
+        block += run.count;
+      }
+    }
+  });
+}
+
+interface Spans {
+  start: number;
+  end: number;
+  /** First coded token of each span, from the first coded token on. */
+  anchors: number[];
+  /** Number in `anchors` of each run from `start` on. */
+  setOf: number[];
+}
+
+/** As many runs from `start` on as `most` spans hold; runs in the same span share a set. */
+function spansFrom(runs: BlockRun[], start: number, most: number, anchorSpan: number | null): Spans {
+  const spans: Spans = { start, end: start, anchors: [], setOf: [] };
+  for (; spans.end < runs.length; spans.end++) {
+    const token = runs[spans.end].first * BLOCK_TOKENS;
+    const anchor = anchorSpan === null ? 0 : token - (token % anchorSpan);
+    if (spans.anchors[spans.anchors.length - 1] !== anchor) {
+      if (spans.anchors.length === most) break;
+      spans.anchors.push(anchor);
+    }
+    spans.setOf.push(spans.anchors.length - 1);
+  }
+  return spans;
+}
+
+/** Rows (spans, count, headDim): the queries rotated back by the anchor of each span. */
+function anchorQueries(
+  { runtime, layer }: AttendCall,
+  rowsPtr: number,
+  turnsPtr: number,
+  queryPtr: number,
+  anchors: number[],
+  count: number,
+): void {
+  const { kernels, heap } = runtime;
+  const { headDim, anchorSpan, rotaryPtr, sinks } = layer;
+  kernels.gatherRows(rowsPtr, queryPtr, anchors.length, count, headDim, headDim, 0);
+  if (anchorSpan === null) return;
+  const turns = heap.i32(turnsPtr, anchors.length);
+  for (let i = 0; i < anchors.length; i++) turns[i] = -(sinks.count + anchors[i]);
+  kernels.rotate(rowsPtr, rowsPtr, turnsPtr, rotaryPtr, anchors.length, count);
+}
+
+/** Addresses of the blocks of all runs, one after the other: u32 each. */
+function putAddresses({ heap }: Runtime, frame: Frame, group: GroupTokens, runs: BlockRun[]): number {
+  const count = runs.reduce((sum, run) => sum + run.count, 0);
+  const ptr = frame.reserve(4 * count);
+  const addresses = heap.u32(ptr, count);
+  let at = 0;
+  for (const { first, count: length } of runs) {
+    for (let block = first; block < first + length; block++) addresses[at++] = group.blocks[block];
+  }
+  return ptr;
+}

@@ -1,0 +1,104 @@
+/**
+ * Token selection by blocks of 32: leading planes (or landmarks) score every token, the blocks whose best token scores
+ * highest are attended to. A block is what planes are read by; a token that stands out lifts its whole block.
+ */
+import { BLOCK_TOKENS, PLANE_BYTES, planeCount } from "../codec/layout.ts";
+import type { AttendCall } from "./attention.ts";
+import type { GroupTokens } from "./group-tokens.ts";
+import type { Landmarks } from "./landmarks.ts";
+import { eachQuerySet, runsOf, scoreRuns } from "./score.ts";
+
+/** Scores of so many blocks of four queries stay in the second cache. */
+const BLOCKS_AT_A_TIME = 256;
+
+/** Rising numbers of the blocks that a key group's queries attend to; undefined for all. */
+export function chooseBlocks(call: AttendCall, group: GroupTokens, landmarks?: Landmarks): number[] | undefined {
+  const { budgetTokens } = call.settings;
+  const blocks = group.blocks.length;
+  if (budgetTokens === undefined) return undefined;
+  const budget = Math.max(1, Math.ceil(budgetTokens / BLOCK_TOKENS));
+  if (budget >= blocks) return undefined;
+  return call.runtime.heap.scratch((frame) => {
+    const maximaPtr = frame.reserve(4 * blocks * call.shared * group.model.shape.headCount);
+    if (landmarks) landmarks.maxima(call, group, maximaPtr);
+    else scanPlanes(call, group, maximaPtr);
+    const worth = worthOf(call, group, maximaPtr);
+    for (const outlier of landmarks?.outliers ?? []) worth[outlier] = Infinity;
+    return greatest(worth, budget);
+  });
+}
+
+/** maxima (queries of the group, blocks) f32: the best score of a block's tokens by the leading channels. */
+function scanPlanes(call: AttendCall, group: GroupTokens, maximaPtr: number): void {
+  const { runtime, layer, shared, report } = call;
+  const { kernels, heap } = runtime;
+  const blocks = group.blocks.length;
+  const firstQuery = group.model.shape.firstHead * shared;
+  heap.f32(maximaPtr, blocks * shared * group.model.shape.headCount).fill(-Infinity);
+  heap.scratch((frame) => {
+    const stride = Math.min(blocks, BLOCKS_AT_A_TIME) * BLOCK_TOKENS;
+    const scoresPtr = frame.reserve(4 * 4 * stride);
+    for (let from = 0; from < blocks; from += BLOCKS_AT_A_TIME) {
+      const count = Math.min(BLOCKS_AT_A_TIME, blocks - from);
+      const runs = runsOf(layer.anchorSpan, from, count);
+      eachQuerySet(call, group, (head, query, queries) => {
+        scoreRuns(call, group, head, query, queries, runs, true, { ptr: scoresPtr, stride });
+        for (let q = 0; q < queries; q++) {
+          const toPtr = maximaPtr + 4 * ((query - firstQuery + q) * blocks + from);
+          kernels.blockMaxima(toPtr, scoresPtr + 4 * q * stride, count);
+        }
+      });
+    }
+  });
+  report.scannedKeyBytes += blocks * planeCount(group.model.leading) * PLANE_BYTES;
+}
+
+/** The greatest of a block's maxima over queries, each below its query's own best: queries differ in scale. */
+function worthOf({ runtime, shared }: AttendCall, group: GroupTokens, maximaPtr: number): Float32Array {
+  const blocks = group.blocks.length;
+  const worth = new Float32Array(blocks).fill(-Infinity);
+  for (let q = 0; q < shared * group.model.shape.headCount; q++) {
+    const maxima = runtime.heap.f32(maximaPtr + 4 * q * blocks, blocks);
+    let top = -Infinity;
+    for (let i = 0; i < blocks; i++) if (maxima[i] > top) top = maxima[i];
+    for (let i = 0; i < blocks; i++) {
+      const below = maxima[i] - top;
+      if (below > worth[i]) worth[i] = below;
+    }
+  }
+  return worth;
+}
+
+/** Numbers of the `count` greatest, rising; the first of equals. */
+function greatest(worth: Float32Array, count: number): number[] {
+  const least = nthGreatest(worth.slice(), count);
+  let equals = count;
+  for (const x of worth) if (x > least) equals--;
+  const chosen: number[] = [];
+  for (let i = 0; i < worth.length; i++) {
+    if (worth[i] > least || (worth[i] === least && equals-- > 0)) chosen.push(i);
+  }
+  return chosen;
+}
+
+/** The n-th greatest value, n from 1 on (Hoare's quickselect); reorders the array. */
+function nthGreatest(values: Float32Array, n: number): number {
+  let [low, high] = [0, values.length - 1];
+  const at = n - 1;
+  while (low < high) {
+    const pivot = values[(low + high) >> 1];
+    let [i, j] = [low, high];
+    while (i <= j) {
+      while (values[i] > pivot) i++;
+      while (values[j] < pivot) j--;
+      if (i > j) break;
+      const x = values[i];
+      values[i++] = values[j];
+      values[j--] = x;
+    }
+    if (at <= j) high = j;
+    else if (at >= i) low = i;
+    else break;
+  }
+  return values[at];
+}
