@@ -9,6 +9,7 @@ import { KvCache } from "../src/cache/kv-cache.ts";
 import { DEFAULT_CACHE_OPTIONS } from "../src/cache/options.ts";
 import { scoreGroup } from "../src/cache/score.ts";
 import { rowDim } from "../src/codec/geometry.ts";
+import { BLOCK_TOKENS } from "../src/codec/layout.ts";
 import { putRotary } from "../src/codec/rotary.ts";
 import type { Runtime } from "../src/runtime/runtime.ts";
 import { type BenchRow, measure, row } from "./harness.ts";
@@ -143,18 +144,18 @@ function scoreTime(runtime: Runtime, one: LongCache, layers: number): number {
   const milliseconds = heap.scratch((frame) => {
     const rotaryPtr = putRotary(heap, frame, rotary, headDim);
     const queriesPtr = frame.reserve(4 * one.queries[0].length);
-    const slots = { ptr: 0, stride: codedCount, blocks: codedCount / 32, exactFirst: codedCount, count: codedCount };
-    slots.ptr = frame.reserve(4 * one.queryHeads * codedCount);
+    const slotsPtr = frame.reserve(4 * one.queryHeads * codedCount);
     let turn = 0;
     return measure(() => {
       heap.f32(queriesPtr, one.queries[0].length).set(one.queries[turn % one.queries.length]);
       const keys = all[turn++ % layers];
-      const layer = {
-        kvHeads, headDim, keys, values: [], landmarks: [], sinks: none, recent: none, codedCount, anchorSpan, rotaryPtr,
-      }; // biome-ignore format: all of a layer
+      const segment = { keys, values: [], landmarks: [], position: sinks };
+      const layer = { kvHeads, headDim, segments: [segment], sinks: none, recent: none, anchorSpan, rotaryPtr };
       const settings = { ...DEFAULT_CACHE_OPTIONS, budgetTokens: undefined };
       const call = { runtime, layer, queriesPtr, shared: one.queryHeads / kvHeads, settings, report: noReport() };
-      for (const group of keys) scoreGroup(call, group, slots);
+      const part = { segment, first: 0, blocks: codedCount / BLOCK_TOKENS, chosen: [] };
+      const slots = { ptr: slotsPtr, stride: codedCount, exactFirst: codedCount, count: codedCount, parts: [part] };
+      for (const group of keys) scoreGroup(call, part, group, slots);
     }, 400);
   });
   for (const keys of all) for (const group of keys) group.dispose();

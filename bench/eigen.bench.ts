@@ -1,13 +1,12 @@
-/** Eigenvectors of a real second moment against numpy.linalg.eigh, the oracle and ml-matrix; the truncated method on d = 1024. */
+/** Eigenvectors of a second moment against numpy.linalg.eigh, ml-matrix and the twin. */
 import { EigenvalueDecomposition, Matrix } from "ml-matrix";
-import { eigenScratchBytes, leadingScratchBytes, momentScratchBytes } from "../src/codec/layout.ts";
+import { eigenScratchBytes, momentScratchBytes } from "../src/codec/layout.ts";
 import type { Runtime } from "../src/runtime/runtime.ts";
 import { noise } from "../test/support/noise.ts";
 import { type BenchRow, measure, row } from "./harness.ts";
 import { numpyTime } from "./numpy.ts";
 
 const N = 192;
-const [TOKENS, WIDE, RANK, OVERSAMPLE] = [4096, 1024, 384, 32];
 
 export default async function (runtime: Runtime, reference: Runtime): Promise<BenchRow[]> {
   const matrix = fallingMoment(runtime, 4 * N, N);
@@ -29,12 +28,11 @@ export default async function (runtime: Runtime, reference: Runtime): Promise<Be
   const peerMatrix = Matrix.from1DArray(N, N, Array.from(matrix));
   const peer = measure(() => new EigenvalueDecomposition(peerMatrix, { assumeSymmetric: true }), 0);
   rows.push(row("eigen", `eigen ${N} x ${N}`, ours.milliseconds, "ml-matrix 6.15.1", peer));
-  rows.push(truncated(runtime));
   return rows;
 }
 
 /** Second moment of rows whose spectrum falls by 3 % a channel. */
-function fallingMoment({ kernels, heap }: Runtime, tokens: number, dim: number, fall = 0.97): Float64Array {
+export function fallingMoment({ kernels, heap }: Runtime, tokens: number, dim: number, fall = 0.97): Float64Array {
   return heap.scratch((frame) => {
     const rowsPtr = frame.reserve(4 * tokens * dim);
     const [momentPtr, scratchPtr] = [frame.reserve(8 * dim * dim), frame.reserve(momentScratchBytes(dim))];
@@ -45,7 +43,7 @@ function fallingMoment({ kernels, heap }: Runtime, tokens: number, dim: number, 
   });
 }
 
-function eigen({ kernels, heap }: Runtime, matrix: Float64Array, n: number, minMilliseconds: number) {
+export function eigen({ kernels, heap }: Runtime, matrix: Float64Array, n: number, minMilliseconds: number) {
   return heap.scratch((frame) => {
     const [matrixPtr, vectorsPtr] = [frame.reserve(8 * n * n), frame.reserve(8 * n * n)];
     const [valuesPtr, scratchPtr] = [frame.reserve(8 * n), frame.reserve(eigenScratchBytes(n))];
@@ -54,35 +52,3 @@ function eigen({ kernels, heap }: Runtime, matrix: Float64Array, n: number, minM
     return { milliseconds, values: heap.f64(valuesPtr, n).slice() };
   });
 }
-
-/** 4096 x 1024 rows to 384 channels, second moment included, against all channels by `eigen`. */
-function truncated(runtime: Runtime): BenchRow {
-  const { kernels, heap } = runtime;
-  const matrix = fallingMoment(runtime, TOKENS, WIDE, 0.995);
-  const all = eigen(runtime, matrix, WIDE, 0);
-  return heap.scratch((frame) => {
-    const k = RANK + OVERSAMPLE;
-    const [rowsPtr, momentScratch] = [frame.reserve(4 * TOKENS * WIDE), frame.reserve(momentScratchBytes(WIDE))];
-    heap.f32(rowsPtr, TOKENS * WIDE).set(noise(TOKENS * WIDE).map((x, i) => x * 0.995 ** (i % WIDE)));
-    const [momentPtr, vectorsPtr, valuesPtr] = [8 * WIDE * WIDE, 8 * k * WIDE, 8 * k].map((bytes) =>
-      frame.reserve(bytes),
-    );
-    const scratchPtr = frame.reserve(leadingScratchBytes(WIDE, RANK, OVERSAMPLE));
-    const milliseconds = measure(() => {
-      kernels.secondMoment(momentPtr, rowsPtr, 0, 0, momentScratch, TOKENS, WIDE);
-      kernels.leadingEigen(valuesPtr, vectorsPtr, momentPtr, scratchPtr, WIDE, RANK, OVERSAMPLE, 2);
-    }, 0);
-    const captured = energy(heap.f64(valuesPtr, RANK)) / energy(all.values.subarray(0, RANK));
-    const note = `second moment included; captures ${(100 * captured).toFixed(3)} % of the energy of the exact leading channels`;
-    return row(
-      "eigen",
-      `leading ${RANK} of ${TOKENS} x ${WIDE}`,
-      milliseconds,
-      `eigen ${WIDE} x ${WIDE}`,
-      all.milliseconds,
-      note,
-    );
-  });
-}
-
-const energy = (values: Float64Array): number => values.reduce((a, b) => a + b, 0);

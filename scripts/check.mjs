@@ -44,6 +44,9 @@ const ARROWS = {
   "errors.ts": [],
 };
 
+/** Files of assembly/ that hold no kernel of their own. */
+const NO_KERNELS = ["index", "lanes", "jacobi"];
+
 const UNKEPT = new Set(["node_modules", ".git", "dist", "build", "out", "__pycache__"]);
 
 /** Files of the repository under `folder`, without what is built or installed. */
@@ -158,6 +161,14 @@ const RULES = {
       all.filter((path) => /^assembly\/.*\.ts$/.test(path)),
       /\bfrom\s+"(?!\.\/\w+")/,
     ),
+
+  "a kernel is a quartet: assembly, twin, test, bench": () =>
+    all
+      .flatMap((path) => /^assembly\/(\w+)\.ts$/.exec(path)?.[1] ?? [])
+      .filter((name) => !NO_KERNELS.includes(name))
+      .flatMap((name) => [`src/reference/${name}.ts`, `test/kernels/${name}.test.ts`, `bench/${name}.bench.ts`])
+      .filter((path) => !all.includes(path))
+      .map((path) => `${path}: is missing`),
 
   "only heap.ts makes views of linear memory": () =>
     grep(

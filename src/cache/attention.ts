@@ -2,7 +2,7 @@
  * Attention of one layer's queries on its tokens as they lie: exact rows by f32 dot products, coded blocks by tables on
  * planes; one softmax over all; values mixed in latent space and synthesized once a head. codec.md sections 1.1 and 5.
  *
- *   slots of a query's scores   coded blocks that are attended to, 32 a block | sinks | recent
+ *   slots of a query's scores   blocks attended to of each segment, 32 a block | sinks | recent
  */
 import { BLOCK_TOKENS } from "../codec/layout.ts";
 import type { Frame } from "../runtime/heap.ts";
@@ -14,19 +14,23 @@ import { mixGroup } from "./mix.ts";
 import { scoreGroup } from "./score.ts";
 import { chooseBlocks } from "./selection.ts";
 
-/** What attention reads of a layer. */
-export interface LayerTokens {
-  kvHeads: number;
-  headDim: number;
-  /** Key and value groups name the same kv heads. */
+/** Consecutive coded tokens on one basis. Key and value groups name the same kv heads. */
+export interface Segment {
   keys: GroupTokens[];
   values: GroupTokens[];
   /** A key group's, where selection goes by them. */
   landmarks: Landmarks[];
+  /** Position of its first token, from which its anchor spans count. */
+  position: number;
+}
+
+/** What attention reads of a layer. */
+export interface LayerTokens {
+  kvHeads: number;
+  headDim: number;
+  segments: Segment[];
   sinks: ExactRows;
   recent: ExactRows;
-  /** Tokens in the coded blocks. */
-  codedCount: number;
   anchorSpan: number | null;
   /** Address of the ROTARY descriptor. */
   rotaryPtr: number;
@@ -75,16 +79,27 @@ export interface AttendCall {
   shared: number;
   settings: AttendSettings;
   report: AttendReport;
+  /** Sees the scores before the softmax. */
+  inspect?: ((slots: Slots) => void) | undefined;
 }
 
 /** Scores, then weights, of every query: (queryHeads, stride) f32 in the slots above. */
 export interface Slots {
   ptr: number;
   stride: number;
-  /** Coded blocks that have slots. */
-  blocks: number;
   exactFirst: number;
   count: number;
+  parts: SegmentSlots[];
+}
+
+/** Where the blocks of a segment have their slots. */
+export interface SegmentSlots {
+  segment: Segment;
+  /** First slot. */
+  first: number;
+  blocks: number;
+  /** Rising numbers of the blocks attended to, a key group; undefined for all. */
+  chosen: (number[] | undefined)[];
 }
 
 /** Outputs (queryHeads, headDim) f32 at outPtr. At least one token is held. */
@@ -94,10 +109,10 @@ export function attendLayer(call: AttendCall, outPtr: number): void {
   const { headDim, kvHeads } = layer;
   const queryHeads = kvHeads * shared;
   heap.scratch((frame) => {
-    const chosen = layer.keys.map((group, i) => chooseBlocks(call, group, layer.landmarks[i]));
-    const slots = reserveSlots(call, frame, chosen[0]);
+    const slots = reserveSlots(call, frame, true);
+    scoreLayer(call, slots);
+    call.inspect?.(slots);
     const inversesPtr = frame.reserve(4 * queryHeads);
-    scoreLayer(call, slots, chosen);
     const inverses = Float32Array.from({ length: queryHeads }, (_, q) => {
       const rowPtr = slots.ptr + 4 * q * slots.stride;
       return 1 / kernels.exponentials(rowPtr, rowPtr, slots.count, 1 / Math.sqrt(headDim));
@@ -105,35 +120,52 @@ export function attendLayer(call: AttendCall, outPtr: number): void {
     heap.f32(inversesPtr, queryHeads).set(inverses);
     heap.f32(outPtr, queryHeads * headDim).fill(0);
     for (const { rows, first } of exactParts(layer, slots)) mixExact(call, rows, slots, first, outPtr);
-    layer.values.forEach((group, i) => {
-      mixGroup(call, group, chosen[i], slots, inversesPtr, outPtr);
-    });
+    for (const part of slots.parts) {
+      part.segment.values.forEach((group, i) => {
+        mixGroup(call, group, part, part.chosen[i], slots, inversesPtr, outPtr);
+      });
+    }
     kernels.scaleRows(outPtr, outPtr, inversesPtr, queryHeads, headDim);
   });
 }
 
-/** Scores of every query in the slots, not scaled; chosen: the blocks of each key group, or undefined for all. */
-export function scoreLayer(call: AttendCall, slots: Slots, chosen: (number[] | undefined)[]): void {
+/** Scores of every query in the slots, not scaled. */
+export function scoreLayer(call: AttendCall, slots: Slots): void {
   const { layer, report } = call;
   for (const { rows, first } of exactParts(layer, slots)) {
     scoreExact(call, rows, slots, first);
     report.exactBytes += 8 * layer.kvHeads * layer.headDim * rows.count;
   }
-  layer.keys.forEach((group, i) => {
-    scoreGroup(call, group, slots, chosen[i]);
-  });
+  for (const part of slots.parts) {
+    part.segment.keys.forEach((group, i) => {
+      scoreGroup(call, part, group, slots, part.chosen[i]);
+    });
+  }
 }
 
-/** Slots for the chosen blocks of a key group, as many in every group, or for all. */
-export function reserveSlots({ layer, runtime, shared }: AttendCall, frame: Frame, chosen?: number[]): Slots {
-  const blocks = chosen ? chosen.length : Math.ceil(layer.codedCount / BLOCK_TOKENS);
-  const exactFirst = blocks * BLOCK_TOKENS;
-  const count = exactFirst + layer.sinks.count + layer.recent.count;
+/** Slots for the tokens that are attended to; with `select` the budget decides which blocks those are. */
+export function reserveSlots(call: AttendCall, frame: Frame, select: boolean): Slots {
+  const { layer, shared, settings } = call;
+  const budgets = select ? budgetsOf(layer.segments, settings.budgetTokens) : [];
+  let first = 0;
+  const parts = layer.segments.map((segment, i): SegmentSlots => {
+    const chosen = segment.keys.map((group, g) => chooseBlocks(call, segment, group, budgets[i], segment.landmarks[g]));
+    const blocks = chosen[0]?.length ?? segment.keys[0].blocks.length;
+    const part = { segment, first, blocks, chosen };
+    first += blocks * BLOCK_TOKENS;
+    return part;
+  });
+  const count = first + layer.sinks.count + layer.recent.count;
   const stride = Math.ceil(count / 4) * 4;
-  const ptr = frame.reserve(4 * layer.kvHeads * shared * stride);
-  // The padding of rows is never read, but what is written there must be a number.
-  if (stride > count) runtime.heap.f32(ptr, layer.kvHeads * shared * stride).fill(0);
-  return { ptr, stride, blocks, exactFirst, count };
+  return { ptr: frame.reserve(4 * layer.kvHeads * shared * stride), stride, exactFirst: first, count, parts };
+}
+
+/** Blocks of each segment, by its part of all tokens. */
+function budgetsOf(segments: Segment[], budgetTokens: number | undefined): (number | undefined)[] {
+  if (budgetTokens === undefined) return [];
+  const counts = segments.map((segment) => segment.keys[0].count);
+  const total = counts.reduce((a, b) => a + b, 0);
+  return counts.map((count) => Math.max(1, Math.ceil((budgetTokens * (count / total)) / BLOCK_TOKENS)));
 }
 
 function exactParts(layer: LayerTokens, slots: Slots): { rows: ExactRows; first: number }[] {
@@ -144,37 +176,26 @@ function exactParts(layer: LayerTokens, slots: Slots): { rows: ExactRows; first:
   return parts.filter(({ rows }) => rows.count > 0);
 }
 
-function scoreExact(
-  { runtime, layer, queriesPtr, shared }: AttendCall,
-  rows: ExactRows,
-  slots: Slots,
-  first: number,
-): void {
-  const { kvHeads, headDim } = layer;
+function scoreExact(call: AttendCall, rows: ExactRows, slots: Slots, first: number): void {
+  const { kvHeads, headDim } = call.layer;
   for (let head = 0; head < kvHeads; head++) {
-    const scoresPtr = slots.ptr + 4 * (head * shared * slots.stride + first);
+    const scoresPtr = slots.ptr + 4 * (head * call.shared * slots.stride + first);
     const keysPtr = rows.keyPtr(0) + 4 * head * headDim;
-    const queryPtr = queriesPtr + 4 * head * shared * headDim;
-    runtime.kernels.scoreRows(
-      scoresPtr, keysPtr, queryPtr, rows.count, headDim, shared, kvHeads * headDim, slots.stride,
+    const queryPtr = call.queriesPtr + 4 * head * call.shared * headDim;
+    call.runtime.kernels.scoreRows(
+      scoresPtr, keysPtr, queryPtr, rows.count, headDim, call.shared, kvHeads * headDim, slots.stride,
     ); // biome-ignore format: in the order of the kernel
   }
 }
 
-function mixExact(
-  { runtime, layer, shared }: AttendCall,
-  rows: ExactRows,
-  slots: Slots,
-  first: number,
-  outPtr: number,
-): void {
-  const { kvHeads, headDim } = layer;
+function mixExact(call: AttendCall, rows: ExactRows, slots: Slots, first: number, outPtr: number): void {
+  const { kvHeads, headDim } = call.layer;
   for (let head = 0; head < kvHeads; head++) {
-    const weightsPtr = slots.ptr + 4 * (head * shared * slots.stride + first);
+    const weightsPtr = slots.ptr + 4 * (head * call.shared * slots.stride + first);
     const valuesPtr = rows.valuePtr(0) + 4 * head * headDim;
-    const toPtr = outPtr + 4 * head * shared * headDim;
-    runtime.kernels.mixRows(
-      toPtr, valuesPtr, weightsPtr, rows.count, headDim, shared, kvHeads * headDim, slots.stride,
+    const toPtr = outPtr + 4 * head * call.shared * headDim;
+    call.runtime.kernels.mixRows(
+      toPtr, valuesPtr, weightsPtr, rows.count, headDim, call.shared, kvHeads * headDim, slots.stride,
     ); // biome-ignore format: in the order of the kernel
   }
 }

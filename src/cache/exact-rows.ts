@@ -84,12 +84,10 @@ export class ExactRows {
     this.#count = Math.min(this.#count, count);
   }
 
-  /** A copy with memory of its own. */
-  clone(): ExactRows {
-    const copy = new ExactRows(this.#heap, this.#rowBytes / 4);
-    copy.makeRoom(this.#count);
-    copy.push(this.#keysPtr, this.#valuesPtr, this.#count);
-    return copy;
+  /** Copies the rows of another behind its own. */
+  copyFrom(other: ExactRows): void {
+    this.makeRoom(other.count);
+    this.push(other.#keysPtr, other.#valuesPtr, other.count);
   }
 
   dispose(): void {

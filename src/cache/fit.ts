@@ -5,6 +5,7 @@ import type { Geometry } from "../codec/geometry.ts";
 import { analyseKeys, type CodedRange, encodeKeys } from "../codec/key-codec.ts";
 import type { LayerQueries } from "../codec/metric.ts";
 import type { CodecOptions } from "../codec/options.ts";
+import { bitsForKl } from "../codec/predicted-kl.ts";
 import type { Rotary } from "../codec/rotary.ts";
 import { putF32 } from "../codec/tensors.ts";
 import { encodeValues } from "../codec/value-codec.ts";
@@ -18,11 +19,13 @@ interface FitPlace {
   geometry: Geometry;
   rotary: Rotary;
   options: CodecOptions;
+  /** Attention KL that the keys' bits are chosen for, or null for `keyBits`. */
+  target: number | null;
 }
 
 /** Codes of the first `count` rows of `recent`, which follow the sinks. */
 export function fitLayer(
-  { runtime, geometry, rotary, options }: FitPlace,
+  { runtime, geometry, rotary, options, target }: FitPlace,
   sinks: ExactRows,
   recent: ExactRows,
   count: number,
@@ -33,7 +36,8 @@ export function fitLayer(
     const keysPtr = tensorOf(runtime, frame, geometry, sinks, recent, (rows) => rows.keyPtr(0));
     const queries = putQueries(runtime, frame, geometry, log);
     const bases = analyseKeys(runtime, geometry, rotary, options, range, keysPtr, queries);
-    const [widths] = allocateKeys([bases], options);
+    const keyBits = target !== null && queries ? bitsForKl(bases, geometry.headDim, target) : options.keyBits;
+    const [widths] = allocateKeys([bases], { ...options, keyBits });
     const keys = encodeKeys(runtime, geometry, rotary, options, range, keysPtr, bases, widths);
     const valuesPtr = tensorOf(runtime, frame, geometry, sinks, recent, (rows) => rows.valuePtr(0));
     return { keys, values: encodeValues(runtime, geometry, options, range, valuesPtr) };

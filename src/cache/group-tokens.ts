@@ -24,30 +24,36 @@ export class GroupTokens {
   /** Loads `tokens` coded tokens. Throws CapacityError with nothing held. */
   static load(runtime: Runtime, group: CodedGroup, headDim: number, tokens: number): GroupTokens {
     const { planes, norms, ...shape } = group;
-    const range = norms && { norms: { least: norms.least, step: norms.step } };
-    const model = new GroupModel(
-      runtime,
-      { ...shape, ...range } as ConstructorParameters<typeof GroupModel>[1],
-      headDim,
-    );
-    const loaded = new GroupTokens(runtime, model);
+    const model = new GroupModel(runtime, norms ? { ...shape, norms: rangeOf(norms) } : shape, headDim);
+    const planeBytes = PLANE_BYTES * model.planes;
+    return GroupTokens.ofBlocks(runtime, model, tokens, (block, ptr) => {
+      runtime.heap.u8(ptr, planeBytes).set(planes.subarray(block * planeBytes, (block + 1) * planeBytes));
+      if (!norms) return;
+      const codes = runtime.heap.u8(ptr + planeBytes, BLOCK_TOKENS).fill(0);
+      codes.set(norms.codes.subarray(block * BLOCK_TOKENS, Math.min(tokens, (block + 1) * BLOCK_TOKENS)));
+    });
+  }
+
+  /** `tokens` tokens in blocks that `fill` writes; the model is taken over, also on a CapacityError. */
+  static ofBlocks(
+    runtime: Runtime,
+    model: GroupModel,
+    tokens: number,
+    fill: (block: number, ptr: number) => void,
+  ): GroupTokens {
+    const made = new GroupTokens(runtime, model);
     try {
-      const planeBytes = PLANE_BYTES * model.planes;
-      for (let first = 0, block = 0; first < tokens; first += BLOCK_TOKENS, block++) {
+      for (let block = 0; block * BLOCK_TOKENS < tokens; block++) {
         const ptr = model.takeBlock();
-        loaded.blocks.push(ptr);
-        runtime.heap.u8(ptr, planeBytes).set(planes.subarray(block * planeBytes, (block + 1) * planeBytes));
-        if (norms) {
-          const codes = runtime.heap.u8(ptr + planeBytes, BLOCK_TOKENS).fill(0);
-          codes.set(norms.codes.subarray(first, Math.min(tokens, first + BLOCK_TOKENS)));
-        }
+        made.blocks.push(ptr);
+        fill(block, ptr);
       }
     } catch (error) {
-      loaded.dispose();
+      made.dispose();
       throw error;
     }
-    loaded.#count = tokens;
-    return loaded;
+    made.#count = tokens;
+    return made;
   }
 
   /** Coded tokens. */
@@ -101,6 +107,12 @@ export class GroupTokens {
     this.#count = Math.min(this.#count, count);
     const used = this.#count % BLOCK_TOKENS;
     if (used > 0) this.#clearAfter(used);
+  }
+
+  /** Gives the first `blocks` blocks back, whole ones. */
+  dropFirst(blocks: number): void {
+    for (const ptr of this.blocks.splice(0, blocks)) this.model.giveBlock(ptr);
+    this.#count = Math.max(0, this.#count - blocks * BLOCK_TOKENS);
   }
 
   /** The same tokens for another cache, blocks shared. */
@@ -192,3 +204,5 @@ export class GroupTokens {
     if (model.role === "values") heap.u8(last + PLANE_BYTES * model.planes + used, BLOCK_TOKENS - used).fill(0);
   }
 }
+
+const rangeOf = ({ least, step }: { least: number; step: number }) => ({ least, step });

@@ -61,15 +61,24 @@ export class KvCache {
     const place = { runtime, geometry: checkGeometry(geometry), rotary: checkRotary(rotary, geometry.headDim) };
     const options = checkCacheOptions(given);
     const numbers = Array.from({ length: geometry.layerCount }, (_, i) => i);
-    const layers = numbers.map(() => new LayerCache({ ...place, options }));
+    const layers = numbers.map((number) => new LayerCache({ ...place, options }, number));
     return new KvCache({ ...place, options }, "", numbers, layers);
   }
 
   /** A live cache from a compressed one, codes taken as they are. Throws CapacityError with nothing held. */
   static open(runtime: Runtime, coded: CodedCache, given: Partial<CacheOptions> = {}): KvCache {
-    const grouping = coded.layers.every((layer) => layer.keys.length === coded.geometry.kvHeads) ? "head" : "layer";
-    const { geometry, rotary, sinks, anchorSpan, exactType } = coded;
-    const options = checkCacheOptions({ recent: coded.recent, ...given, sinks, anchorSpan, exactType, grouping });
+    return KvCache.#load(runtime, coded, { recent: coded.recent, ...given, sinks: coded.sinks }, true);
+  }
+
+  /** An empty cache on the bases of a profile (`createProfile`): tokens are coded from the first block on. */
+  static fromProfile(runtime: Runtime, profile: CodedCache, given: Partial<CacheOptions> = {}): KvCache {
+    return KvCache.#load(runtime, profile, given, false);
+  }
+
+  static #load(runtime: Runtime, coded: CodedCache, given: Partial<CacheOptions>, keepTokens: boolean): KvCache {
+    const { geometry, rotary, anchorSpan, exactType } = coded;
+    const grouping = coded.layers.every((layer) => layer.keys.length === geometry.kvHeads) ? "head" : "layer";
+    const options = checkCacheOptions({ ...given, anchorSpan, exactType, grouping });
     const place = {
       runtime,
       geometry: checkGeometry(geometry),
@@ -78,11 +87,11 @@ export class KvCache {
     };
     const layers: LayerCache[] = [];
     try {
-      for (const layer of coded.layers) {
-        const cache = new LayerCache(place);
+      coded.layers.forEach((layer, i) => {
+        const cache = new LayerCache(place, i);
         layers.push(cache);
-        cache.load(coded, layer);
-      }
+        cache.load(coded, layer, keepTokens);
+      });
     } catch (error) {
       for (const layer of layers) layer.dispose();
       throw error;
@@ -117,6 +126,22 @@ export class KvCache {
       this.#round(frame, valuesPtr, tokens * rowDim(this.geometry));
       target.append(keysPtr, valuesPtr, tokens);
     });
+    if (this.options.targetBytes !== null) this.shrink(this.options.targetBytes);
+  }
+
+  /**
+   * Lowers the precision of old tokens, a step at a time and evenly over layers, until the cache holds at most `bytes`.
+   * Returns the bytes held then, which may be more where nothing is left to lower.
+   */
+  shrink(bytes: number): number {
+    this.#expectAlive();
+    for (;;) {
+      const held = this.stats().bytes.total;
+      if (held <= bytes) return held;
+      // The layer that holds most goes first, so that all stay alike.
+      const order = [...this.#layers].sort((a, b) => codeBytes(b) - codeBytes(a));
+      if (!order.some((layer) => layer.lowerPrecision())) return held;
+    }
   }
 
   /**
@@ -142,7 +167,8 @@ export class KvCache {
       heap.f32(queriesPtr, queries.length).set(queries);
       const bad = kernels.countNonFinite(queriesPtr, queries.length);
       if (bad) throw new RangeError(`queries: expected finite elements, got ${bad} of NaN or infinity`);
-      const report = target.attend(queriesPtr, queryHeads, outPtr, this.#settings(target));
+      const settings = this.#settings(target);
+      const report = target.attend({ queriesPtr, shared: queryHeads / kvHeads, settings }, outPtr);
       out.set(heap.f32(outPtr, queries.length));
       this.#count(report);
       return report;
@@ -301,3 +327,5 @@ export class KvCache {
     }
   }
 }
+
+const codeBytes = (layer: LayerCache): number => layer.bytes().codes;

@@ -5,7 +5,7 @@
  */
 import { BLOCK_TOKENS } from "../codec/layout.ts";
 import type { Runtime } from "../runtime/runtime.ts";
-import type { AttendCall, LayerTokens } from "./attention.ts";
+import type { AttendCall, LayerTokens, Segment } from "./attention.ts";
 import type { GroupTokens } from "./group-tokens.ts";
 import { reconstructRows } from "./reconstruct.ts";
 
@@ -39,14 +39,14 @@ export class Landmarks {
   }
 
   /** Brings the landmarks up to the full blocks of the group, after tokens were appended or forgotten. */
-  update(layer: LayerTokens, group: GroupTokens): void {
+  update(layer: Pick<LayerTokens, "anchorSpan" | "rotaryPtr">, segment: Segment, group: GroupTokens): void {
     const { heap } = this.#runtime;
     const blocks = group.blocks.length;
     this.#makeRoom(blocks);
     // The last block may have changed since.
     for (let block = Math.max(0, Math.min(this.#cosines.length, blocks) - 1); block < blocks; block++) {
       heap.scratch((frame) => {
-        const rowsPtr = reconstructRows(this.#runtime, frame, layer, group, [block]);
+        const rowsPtr = reconstructRows(this.#runtime, frame, layer, segment, group, [block]);
         const tokens = Math.min(BLOCK_TOKENS, group.count - block * BLOCK_TOKENS);
         const rows = heap.f32(rowsPtr, BLOCK_TOKENS * this.#dim);
         const means = heap.f32(this.#ptr + 4 * block * CHUNKS * this.#dim, CHUNKS * this.#dim);

@@ -1,24 +1,36 @@
 /**
- * One layer's tokens: sinks and recent ones exact, the rest coded. Tokens come in exact; once `recent` has overflowed
- * by a block, the oldest are coded on the frozen basis (SVDq, arXiv 2502.15304, section 3.4). A layer without a basis
- * holds all its tokens exact until there are enough to fit one.
+ * One layer's tokens: sinks and recent ones exact, the rest coded in segments, one basis each. Tokens come in exact;
+ * once `recent` has overflowed by a block, the oldest are coded on the frozen basis of the last segment (SVDq, arXiv
+ * 2502.15304, section 3.4). A layer without a basis holds all its tokens exact until there are enough to fit one.
  */
-import type { CodedCache, CodedLayer } from "../codec/coded.ts";
-import type { Geometry } from "../codec/geometry.ts";
-import { rowDim } from "../codec/geometry.ts";
+import type { CodedCache, CodedGroup, CodedLayer } from "../codec/coded.ts";
+import { type Geometry, rowDim } from "../codec/geometry.ts";
 import { BLOCK_TOKENS } from "../codec/layout.ts";
 import { putRotary, type Rotary } from "../codec/rotary.ts";
-import { ELEMENT_BYTES } from "../codec/source.ts";
-import { loadTensor, storeTensor } from "../codec/tensors.ts";
-import type { Frame } from "../runtime/heap.ts";
+import { UnsupportedError } from "../errors.ts";
 import type { Runtime } from "../runtime/runtime.ts";
-import { type AttendReport, type AttendSettings, attendLayer, type LayerTokens, noReport } from "./attention.ts";
+import {
+  type AttendCall,
+  type AttendReport,
+  attendLayer,
+  type LayerTokens,
+  noReport,
+  type Segment,
+} from "./attention.ts";
+import { groupsOf, overflowOf, reserveBlocks, rowsOf } from "./coding.ts";
+import { DriftWatch } from "./drift.ts";
+import type { CacheEvent } from "./events.ts";
+import { exactBytes, gatherExact } from "./exact-archive.ts";
 import { ExactRows } from "./exact-rows.ts";
 import { fitLayer } from "./fit.ts";
 import { GroupTokens } from "./group-tokens.ts";
-import type { Landmarks } from "./landmarks.ts";
+import { Landmarks } from "./landmarks.ts";
+import { Monitor } from "./monitor.ts";
 import { type CacheOptions, codecOptionsOf } from "./options.ts";
+import { lowerSegment } from "./precision.ts";
 import { QueryLog } from "./query-log.ts";
+import { type Refitted, refitSteps } from "./refit.ts";
+import { isInPlace } from "./score.ts";
 
 export interface LayerPlace {
   runtime: Runtime;
@@ -29,19 +41,25 @@ export interface LayerPlace {
 
 export class LayerCache {
   readonly #place: LayerPlace;
+  readonly #number: number;
   readonly #sinks: ExactRows;
   readonly #recent: ExactRows;
-  readonly #queries: QueryLog;
-  #keys: GroupTokens[] = [];
-  #values: GroupTokens[] = [];
-  #landmarks: Landmarks[] = [];
+  readonly #queries = new QueryLog();
+  readonly #monitor: Monitor;
+  #segments: Segment[] = [];
+  #drift: DriftWatch | undefined;
+  #refit: Generator<undefined, Refitted> | undefined;
+  #attends = 0;
+  /** Set once scores were too far off: new tokens stay exact. */
+  #codesNoMore = false;
 
-  constructor(place: LayerPlace) {
+  constructor(place: LayerPlace, number: number) {
     const dim = rowDim(place.geometry);
     this.#place = place;
+    this.#number = number;
     this.#sinks = new ExactRows(place.runtime.heap, dim);
     this.#recent = new ExactRows(place.runtime.heap, dim);
-    this.#queries = new QueryLog();
+    this.#monitor = new Monitor(place.runtime.heap, dim);
   }
 
   get length(): number {
@@ -49,40 +67,59 @@ export class LayerCache {
   }
 
   get codedCount(): number {
-    return this.#keys[0]?.count ?? 0;
+    return this.#segments.reduce((sum, segment) => sum + segment.keys[0].count, 0);
   }
 
-  /** True once tokens are coded on a basis. */
+  get exactCount(): number {
+    return this.#sinks.count + this.#recent.count;
+  }
+
+  /** True once there is a basis to code tokens on. */
   get isFitted(): boolean {
-    return this.#keys.length > 0;
+    return this.#segments.length > 0;
   }
 
-  /** Loads a layer of an archive; nothing is decompressed. */
-  load(cache: CodedCache, layer: CodedLayer): void {
-    const { runtime, geometry } = this.#place;
-    const coded = cache.tokenCount - cache.sinks - cache.recent;
-    for (const group of layer.keys) this.#keys.push(GroupTokens.load(runtime, group, geometry.headDim, coded));
-    for (const group of layer.values) this.#values.push(GroupTokens.load(runtime, group, geometry.headDim, coded));
-    runtime.heap.scratch((frame) => {
-      const keysPtr = this.#exactTensor(frame, cache, layer.exactKeys);
-      const valuesPtr = this.#exactTensor(frame, cache, layer.exactValues);
-      this.#gatherIn(this.#sinks, keysPtr, valuesPtr, 0, cache.sinks, cache.sinks + cache.recent);
-      this.#gatherIn(this.#recent, keysPtr, valuesPtr, cache.sinks, cache.recent, cache.sinks + cache.recent);
-    });
+  /** True once the monitor has stopped coding. */
+  get isExactFromNow(): boolean {
+    return this.#codesNoMore;
+  }
+
+  /** Running error of scores on codes in logits, 0 before it was measured. */
+  get scoreError(): number {
+    return this.#monitor.error;
+  }
+
+  /** Loads a layer of an archive; nothing is decompressed. `keepTokens` false takes the bases alone, as of a profile. */
+  load(cache: CodedCache, layer: CodedLayer, keepTokens = true): void {
+    const coded = keepTokens ? cache.tokenCount - cache.sinks - cache.recent : 0;
+    const position = keepTokens ? cache.sinks : this.#place.options.sinks;
+    this.#beginSegment(layer.keys, layer.values, coded, position);
+    if (!keepTokens) return;
+    gatherExact(this.#place.runtime, cache, layer, this.#sinks, this.#recent);
   }
 
   /** As an archive holds it; `sinks` and `recent` are how many exact tokens there are. */
   toCoded(): { layer: CodedLayer; sinks: number; recent: number } {
-    return {
-      layer: {
-        keys: this.#keys.map((group) => group.toCoded()),
-        values: this.#values.map((group) => group.toCoded()),
-        exactKeys: this.#exactBytes((rows) => rows.keyPtr(0)),
-        exactValues: this.#exactBytes((rows) => rows.valuePtr(0)),
-      },
-      sinks: this.#sinks.count,
-      recent: this.#recent.count,
+    if (this.#segments.length > 1) {
+      throw new UnsupportedError(
+        `layer ${this.#number}: expected codes on one basis to save, got ${this.#segments.length} (after a refit or a change of precision)`,
+      );
+    }
+    const { runtime, geometry, options } = this.#place;
+    const exact = (ptrOf: (rows: ExactRows) => number): Uint8Array =>
+      exactBytes(runtime, geometry, options.exactType, [this.#sinks, this.#recent], ptrOf);
+    const layer = {
+      keys: this.#segments.flatMap((segment) => segment.keys.map((group) => group.toCoded())),
+      values: this.#segments.flatMap((segment) => segment.values.map((group) => group.toCoded())),
+      exactKeys: exact((rows) => rows.keyPtr(0)),
+      exactValues: exact((rows) => rows.valuePtr(0)),
     };
+    if (layer.keys.length === 0) {
+      throw new UnsupportedError(
+        `layer ${this.#number}: expected coded tokens to save, got none (no basis was fitted yet)`,
+      );
+    }
+    return { layer, sinks: this.#sinks.count, recent: this.#recent.count };
   }
 
   /**
@@ -90,72 +127,108 @@ export class LayerCache {
    * with nothing changed.
    */
   append(keysPtr: number, valuesPtr: number, count: number): void {
-    const { options, runtime } = this.#place;
-    const toSinks = this.isFitted ? 0 : Math.min(count, options.sinks - this.#sinks.count);
+    const { options, geometry } = this.#place;
+    const last = this.#segments[this.#segments.length - 1];
+    const toSinks = this.codedCount > 0 ? 0 : Math.max(0, Math.min(count, options.sinks - this.#sinks.count));
+    const recent = this.#recent.count + count - toSinks;
     this.#sinks.makeRoom(toSinks);
     this.#recent.makeRoom(count - toSinks);
-    const reserved = this.isFitted ? this.#reserveBlocks(this.#recent.count + count) : [];
-    const rowBytes = 4 * rowDim(this.#place.geometry);
+    const parts = last && !this.#codesNoMore ? overflowOf(last, recent, options.recent) : [];
+    const reserved = last ? reserveBlocks(last, parts) : [];
+    const rowBytes = 4 * rowDim(geometry);
     this.#sinks.push(keysPtr, valuesPtr, toSinks);
     this.#recent.push(keysPtr + toSinks * rowBytes, valuesPtr + toSinks * rowBytes, count - toSinks);
-    if (this.isFitted) this.#codeOverflow(reserved);
-    else if (this.#recent.count >= options.fitTokens + options.recent) this.#fit(runtime);
+    if (last) this.#codeOverflow(last, parts, reserved);
+    else if (recent >= options.fitTokens + options.recent) this.#fit();
+    this.#continueRefit();
   }
 
-  attend(queriesPtr: number, queryHeads: number, outPtr: number, settings: AttendSettings): AttendReport {
-    const { runtime, geometry } = this.#place;
-    if (!this.isFitted) this.#queries.add(runtime.heap.f32(queriesPtr, queryHeads * geometry.headDim), this.length - 1);
+  attend(call: Omit<AttendCall, "runtime" | "layer" | "report" | "inspect">, outPtr: number): AttendReport {
+    const { runtime, geometry, options } = this.#place;
+    const { queriesPtr, shared } = call;
+    const count = geometry.kvHeads * shared * geometry.headDim;
+    this.#queries.add(runtime.heap.f32(queriesPtr, count), this.length - 1);
     const report = noReport();
-    const shared = queryHeads / geometry.kvHeads;
-    this.#withTokens((layer) => attendLayer({ runtime, layer, queriesPtr, shared, settings, report }, outPtr));
+    const measures = options.monitorEvery > 0 && ++this.#attends % options.monitorEvery === 0;
+    this.#withTokens((layer) => {
+      if (call.settings.budgetTokens !== undefined) this.#updateLandmarks(layer);
+      const whole: AttendCall = { ...call, runtime, layer, report };
+      if (measures) whole.inspect = (slots) => this.#alarm(this.#monitor.measure(whole, slots));
+      attendLayer(whole, outPtr);
+    });
     return report;
   }
 
   /** Queries (queryHeads, count, headDim) f32 after RoPE of the last tokens, for the metric of a fit to come. */
   noteQueries(queries: Float32Array, queryHeads: number, count: number, firstToken: number): void {
-    if (!this.isFitted) this.#queries.addMany(queries, queryHeads, count, firstToken);
+    this.#queries.addMany(queries, queryHeads, count, firstToken);
   }
 
   /** Forgets tokens from `length` on. */
   truncate(length: number): void {
-    const coded = Math.max(0, Math.min(this.codedCount, length - this.#sinks.count));
-    if (coded < this.codedCount) {
-      for (const group of [...this.#keys, ...this.#values]) group.truncate(coded);
+    const coded = length - this.#sinks.count;
+    let left = Math.max(0, Math.min(coded, this.codedCount));
+    if (left < this.codedCount) {
+      this.#monitor.truncate(length);
+      for (const segment of this.#segments) {
+        const kept = Math.min(left, segment.keys[0].count);
+        for (const group of groupsOf(segment)) group.truncate(kept);
+        left -= kept;
+      }
+      this.#dropEmptySegments();
     }
-    this.#recent.truncate(Math.max(0, length - this.#sinks.count - coded));
+    this.#recent.truncate(Math.max(0, length - this.#sinks.count - this.codedCount));
     this.#sinks.truncate(length);
     this.#queries.truncate(length);
   }
 
   fork(): LayerCache {
-    const copy = new LayerCache(this.#place);
-    for (const [mine, theirs] of [
-      [this.#sinks, copy.#sinks],
-      [this.#recent, copy.#recent],
-    ]) {
-      theirs.makeRoom(mine.count);
-      theirs.push(mine.keyPtr(0), mine.valuePtr(0), mine.count);
+    const copy = new LayerCache(this.#place, this.#number);
+    try {
+      copy.#sinks.copyFrom(this.#sinks);
+      copy.#recent.copyFrom(this.#recent);
+    } catch (error) {
+      copy.dispose();
+      throw error;
     }
-    copy.#keys = this.#keys.map((group) => group.fork());
-    copy.#values = this.#values.map((group) => group.fork());
+    copy.#segments = this.#segments.map((segment) => ({
+      keys: segment.keys.map((group) => group.fork()),
+      values: segment.values.map((group) => group.fork()),
+      landmarks: [],
+      position: segment.position,
+    }));
+    const last = copy.#segments[copy.#segments.length - 1];
+    if (last) copy.#drift = new DriftWatch(this.#place.runtime, last);
     copy.#queries.copyFrom(this.#queries);
+    copy.#codesNoMore = this.#codesNoMore;
     return copy;
+  }
+
+  /**
+   * Lowers the precision of the oldest coded tokens by a step: trailing planes of their blocks are dropped, nothing is
+   * coded again. Returns false where nothing is left to lower.
+   */
+  lowerPrecision(): boolean {
+    return lowerSegment(this.#place.runtime, this.#segments, this.#place.options.anchorSpan);
   }
 
   /** Bytes held from the heap; shared blocks and models count in every fork. */
   bytes(): { codes: number; model: number; exact: number } {
-    const groups = [...this.#keys, ...this.#values];
+    const groups = this.#segments.flatMap(groupsOf);
     const codes = groups.reduce((sum, { model }) => sum + model.pool.bytesHeld, 0);
     const all = groups.reduce((sum, { model }) => sum + model.bytes, 0);
-    return { codes, model: all - codes, exact: this.#sinks.bytes + this.#recent.bytes };
+    const landmarks = this.#segments.flatMap((segment) => segment.landmarks).reduce((sum, one) => sum + one.bytes, 0);
+    const exact = this.#sinks.bytes + this.#recent.bytes + this.#monitor.bytes;
+    return { codes, model: all - codes + landmarks, exact };
   }
 
   dispose(): void {
-    for (const group of [...this.#keys, ...this.#values]) group.dispose();
-    this.#keys = [];
-    this.#values = [];
+    for (const segment of this.#segments) disposeSegment(segment);
+    this.#segments = [];
     this.#sinks.dispose();
     this.#recent.dispose();
+    this.#monitor.dispose();
+    this.#refit = undefined;
   }
 
   #withTokens<T>(work: (tokens: LayerTokens) => T): T {
@@ -164,101 +237,18 @@ export class LayerCache {
       work({
         kvHeads: geometry.kvHeads,
         headDim: geometry.headDim,
-        keys: this.#keys,
-        values: this.#values,
-        landmarks: this.#landmarks,
+        segments: this.#segments.filter((segment) => segment.keys[0].count > 0),
         sinks: this.#sinks,
         recent: this.#recent,
-        codedCount: this.codedCount,
         anchorSpan: options.anchorSpan,
         rotaryPtr: putRotary(runtime.heap, frame, rotary, geometry.headDim),
       }),
     );
   }
 
-  /** Tokens that leave `recent` when it holds `count`: whole blocks, after those that fill the last one. */
-  #overflow(count: number): number[] {
-    const { recent } = this.#place.options;
-    const parts: number[] = [];
-    let left = count - recent;
-    let room = this.#keys[0].room;
-    for (; left >= room; room = BLOCK_TOKENS) {
-      parts.push(room);
-      left -= room;
-    }
-    return parts;
-  }
-
-  /** A block for every group and part of the overflow to come; none are held after a CapacityError. */
-  #reserveBlocks(recentCount: number): number[][] {
-    const groups = [...this.#keys, ...this.#values];
-    const taken: number[][] = [];
-    try {
-      for (const _ of this.#overflow(recentCount)) {
-        const blocks: number[] = [];
-        taken.push(blocks);
-        for (const group of groups) blocks.push(group.reserveBlock());
-      }
-    } catch (error) {
-      for (const blocks of taken) for (const [i, ptr] of blocks.entries()) groups[i].model.giveBlock(ptr);
-      throw error;
-    }
-    return taken;
-  }
-
-  #codeOverflow(reserved: number[][]): void {
-    const groups = [...this.#keys, ...this.#values];
-    const parts = this.#overflow(this.#recent.count);
-    let first = 0;
-    parts.forEach((count, part) => {
-      groups.forEach((group, i) => {
-        this.#codeRows(group, first, count, reserved[part][i]);
-      });
-      first += count;
-    });
-    if (first > 0) this.#recent.dropFirst(first);
-  }
-
-  /** Codes `count` rows of `recent` from `first` on. */
-  #codeRows(group: GroupTokens, first: number, count: number, block: number): void {
-    const { runtime, geometry, rotary, options } = this.#place;
-    const { kernels, heap } = runtime;
-    const { model } = group;
-    const { firstHead, headCount } = model.shape;
-    const { kvHeads, headDim } = geometry;
-    heap.scratch((frame) => {
-      const rowsPtr = frame.reserve(4 * count * model.dim);
-      const from = model.role === "keys" ? this.#recent.keyPtr(first) : this.#recent.valuePtr(first);
-      kernels.gatherRows(
-        rowsPtr,
-        from + 4 * firstHead * headDim,
-        count,
-        headCount,
-        headDim,
-        headDim,
-        kvHeads * headDim,
-      );
-      if (model.role === "keys" && options.anchorSpan !== null) {
-        const turnsPtr = frame.reserve(4 * count);
-        const turns = heap.i32(turnsPtr, count);
-        for (let i = 0; i < count; i++) {
-          const token = group.count + i;
-          turns[i] = -(this.#sinks.count + token - (token % options.anchorSpan));
-        }
-        const rotaryPtr = putRotary(heap, frame, rotary, headDim);
-        kernels.rotate(rowsPtr, rowsPtr, turnsPtr, rotaryPtr, count, headCount);
-      }
-      group.append(rowsPtr, count, block);
-    });
-  }
-
-  #fit(runtime: Runtime): void {
-    const { geometry, rotary, options } = this.#place;
-    const coded = this.#recent.count - options.recent;
-    const count = coded - (coded % BLOCK_TOKENS);
-    const { keys, values } = fitLayer(
-      { runtime, geometry, rotary, options: codecOptionsOf(options) }, this.#sinks, this.#recent, count, this.#queries,
-    ); // biome-ignore format: one call
+  /** A segment of `count` tokens at `position`; after a CapacityError there is none. */
+  #beginSegment(keys: CodedGroup[], values: CodedGroup[], count: number, position: number): void {
+    const { runtime, geometry } = this.#place;
     const loaded: GroupTokens[] = [];
     try {
       for (const group of [...keys, ...values]) loaded.push(GroupTokens.load(runtime, group, geometry.headDim, count));
@@ -266,50 +256,105 @@ export class LayerCache {
       for (const group of loaded) group.dispose();
       throw error;
     }
-    this.#keys = loaded.slice(0, keys.length);
-    this.#values = loaded.slice(keys.length);
-    this.#recent.dropFirst(count);
-    this.#queries.clear();
+    const segment = { keys: loaded.slice(0, keys.length), values: loaded.slice(keys.length), landmarks: [], position };
+    this.#segments.push(segment);
+    this.#drift = new DriftWatch(runtime, segment);
   }
 
-  /** Address of exact tokens of an archive: (kvHeads, sinks + recent, headDim) f32. */
-  #exactTensor(frame: Frame, cache: CodedCache, bytes: Uint8Array): number {
-    const count = bytes.length / ELEMENT_BYTES[cache.exactType];
-    return loadTensor(this.#place.runtime, frame, "exact tokens", { type: cache.exactType, bytes }, count);
-  }
-
-  /** Tokens [first, first + count) of tensors (kvHeads, held, headDim) behind the rows. */
-  #gatherIn(rows: ExactRows, keysPtr: number, valuesPtr: number, first: number, count: number, held: number): void {
-    const { runtime, geometry } = this.#place;
-    const { kvHeads, headDim } = geometry;
-    rows.makeRoom(count);
-    const from = 4 * first * headDim;
-    runtime.kernels.gatherRows(
-      rows.keyPtr(rows.count), keysPtr + from, count, kvHeads, headDim, held * headDim, headDim,
-    ); // biome-ignore format: in the order of the kernel
-    runtime.kernels.gatherRows(
-      rows.valuePtr(rows.count), valuesPtr + from, count, kvHeads, headDim, held * headDim, headDim,
-    ); // biome-ignore format: in the order of the kernel
-    rows.commit(count);
-  }
-
-  /** Sinks then recent tokens as tensors (kvHeads, sinks + recent, headDim) in the exact type. */
-  #exactBytes(ptrOf: (rows: ExactRows) => number): Uint8Array {
-    const { runtime, geometry, options } = this.#place;
-    const { kvHeads, headDim } = geometry;
-    const held = this.#sinks.count + this.#recent.count;
-    return runtime.heap.scratch((frame) => {
-      const ptr = frame.reserve(4 * held * kvHeads * headDim);
-      let first = 0;
-      for (const rows of [this.#sinks, this.#recent]) {
-        if (rows.count > 0) {
-          runtime.kernels.scatterRows(
-            ptr + 4 * first * headDim, ptrOf(rows), rows.count, kvHeads, headDim, held * headDim, headDim,
-          ); // biome-ignore format: in the order of the kernel
-        }
-        first += rows.count;
+  #codeOverflow(segment: Segment, parts: number[], reserved: number[][]): void {
+    let first = 0;
+    parts.forEach((count, part) => {
+      const token = segment.keys[0].count;
+      if (this.#place.options.monitorEvery > 0) this.#monitor.offer(this.#recent, first, count, segment, token);
+      for (const [i, group] of groupsOf(segment).entries()) {
+        this.#codeRows(segment, i, group, first, count, reserved[part][i]);
       }
-      return storeTensor(runtime, ptr, held * kvHeads * headDim, options.exactType);
+      first += count;
+    });
+    if (first === 0) return;
+    this.#recent.dropFirst(first);
+    this.#watchDrift(segment);
+  }
+
+  /** Codes `count` rows of `recent` from `first` on; index: of the group in the segment. */
+  #codeRows(segment: Segment, index: number, group: GroupTokens, first: number, count: number, block: number): void {
+    const { role, shape } = group.model;
+    this.#place.runtime.heap.scratch((frame) => {
+      const rowsPtr = rowsOf(
+        this.#place, frame, segment.position, shape, role, this.#recent, first, count, group.count,
+      ); // biome-ignore format: one call
+      group.append(rowsPtr, count, block);
+      if (this.#place.options.driftLimit !== null) this.#drift?.add(index, group, rowsPtr, count);
     });
   }
+
+  #fit(): void {
+    const { runtime, geometry, rotary, options } = this.#place;
+    const coded = this.#recent.count - options.recent;
+    const count = coded - (coded % BLOCK_TOKENS);
+    const place = { runtime, geometry, rotary, options: codecOptionsOf(options), target: options.targetKl };
+    const { keys, values } = fitLayer(place, this.#sinks, this.#recent, count, this.#queries);
+    this.#beginSegment(keys, values, count, this.#sinks.count);
+    this.#recent.dropFirst(count);
+  }
+
+  /** Starts a refit where the basis misses too much of what comes in. */
+  #watchDrift(segment: Segment): void {
+    const { driftLimit, fitTokens } = this.#place.options;
+    const drift = this.#drift;
+    if (driftLimit === null || !drift || this.#refit || drift.tokens < fitTokens || !drift.isBeyond(driftLimit)) return;
+    this.#tell({ type: "drift", missed: drift.missed, usual: drift.usual });
+    this.#refit = refitSteps(this.#place, segment, drift.moments, this.#recent, this.#queries);
+  }
+
+  /** One step of a refit under way; the new basis serves from the next coded token on. */
+  #continueRefit(): void {
+    const step = this.#refit?.next();
+    if (!step?.done) return;
+    this.#refit = undefined;
+    const position = this.#sinks.count + this.codedCount;
+    this.#beginSegment(step.value.keys, step.value.values, 0, position);
+    this.#tell({ type: "refit" });
+  }
+
+  #updateLandmarks(layer: LayerTokens): void {
+    const { options, runtime } = this.#place;
+    if (options.selection !== "landmarks" && isInPlace(options.anchorSpan)) return;
+    for (const segment of layer.segments) {
+      segment.keys.forEach((group, i) => {
+        segment.landmarks[i] ??= new Landmarks(runtime, group.model.dim);
+        segment.landmarks[i].update(layer, segment, group);
+      });
+    }
+  }
+
+  #alarm(error: number | undefined): void {
+    const { monitorLimit } = this.#place.options;
+    if (error === undefined || error <= monitorLimit || this.#codesNoMore) return;
+    this.#codesNoMore = true;
+    this.#tell({ type: "error", error, limit: monitorLimit });
+  }
+
+  #tell(
+    event:
+      | { type: "refit" }
+      | { type: "drift"; missed: number; usual: number }
+      | { type: "error"; error: number; limit: number },
+  ): void {
+    this.#place.options.onEvent?.({ ...event, layer: this.#number, position: this.length } as CacheEvent);
+  }
+
+  /** Segments that lost all their tokens go, but for the first, whose basis is kept. */
+  #dropEmptySegments(): void {
+    while (this.#segments.length > 1 && this.#segments[this.#segments.length - 1].keys[0].count === 0) {
+      disposeSegment(this.#segments.pop() as Segment);
+      this.#refit = undefined;
+    }
+    this.#drift = new DriftWatch(this.#place.runtime, this.#segments[this.#segments.length - 1]);
+  }
+}
+
+function disposeSegment(segment: Segment): void {
+  for (const group of groupsOf(segment)) group.dispose();
+  for (const landmarks of segment.landmarks) landmarks.dispose();
 }

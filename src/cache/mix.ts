@@ -1,14 +1,15 @@
 /** Values of coded tokens: weighted sums in latent space over the blocks that count, then one synthesis a head. */
 import { BLOCK_TOKENS, mixScratchBytes, mixSumBytes, roundUp } from "../codec/layout.ts";
 import type { Runtime } from "../runtime/runtime.ts";
-import type { AttendCall, LayerTokens, Slots } from "./attention.ts";
+import type { AttendCall, LayerTokens, SegmentSlots, Slots } from "./attention.ts";
 import { putGroup } from "./descriptor.ts";
 import type { GroupTokens } from "./group-tokens.ts";
 
-/** Adds the coded tokens of a value group to the outputs of its queries; chosen: numbers of the blocks in the slots. */
+/** Adds a segment's tokens of a value group to the outputs of its queries; chosen: numbers of the blocks in the slots. */
 export function mixGroup(
   call: AttendCall,
   group: GroupTokens,
+  part: SegmentSlots,
   chosen: number[] | undefined,
   slots: Slots,
   inversesPtr: number,
@@ -16,15 +17,15 @@ export function mixGroup(
 ): void {
   const { runtime, layer, shared, settings } = call;
   const { model } = group;
-  if (slots.blocks === 0 || model.channels === 0) return;
+  if (part.blocks === 0 || model.channels === 0) return;
   const { kernels, heap } = runtime;
   const firstQuery = model.shape.firstHead * shared;
   const queryCount = model.shape.headCount * shared;
-  const weightsPtr = slots.ptr + 4 * firstQuery * slots.stride;
+  const weightsPtr = slots.ptr + 4 * (firstQuery * slots.stride + part.first);
   heap.scratch((frame) => {
-    const worthPtr = frame.reserve(4 * slots.blocks);
-    kernels.blockWeights(worthPtr, weightsPtr, inversesPtr + 4 * firstQuery, slots.blocks, queryCount, slots.stride);
-    const picked = slotsThatCount(call, heap.f32(worthPtr, slots.blocks), settings.mixTolerance, model.blockBytes);
+    const worthPtr = frame.reserve(4 * part.blocks);
+    kernels.blockWeights(worthPtr, weightsPtr, inversesPtr + 4 * firstQuery, part.blocks, queryCount, slots.stride);
+    const picked = slotsThatCount(call, heap.f32(worthPtr, part.blocks), settings.mixTolerance, model.blockBytes);
     if (picked.length === 0) return;
     const listPtr = frame.reserve(8 * picked.length);
     const list = heap.u32(listPtr, 2 * picked.length);

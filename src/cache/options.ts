@@ -2,6 +2,7 @@
 import { type CodecOptions, checkOptions } from "../codec/options.ts";
 import type { ElementType } from "../codec/source.ts";
 import { expectInteger, expectNumber } from "../errors.ts";
+import type { CacheEvent } from "./events.ts";
 
 export interface CacheOptions extends Omit<CodecOptions, "metric" | "attentionWeights" | "schedule"> {
   /** Tokens held exact until a basis is fitted to them; from then on old tokens are coded. */
@@ -14,6 +15,19 @@ export interface CacheOptions extends Omit<CodecOptions, "metric" | "attentionWe
   mixTolerance: number;
   /** Tokens to attend to, or a fraction of the coded ones below 1; null for all. Sinks and recent tokens are always in. */
   budget: number | null;
+  /** What chooses the tokens of a budget: leading planes, or landmarks (always where spans are shorter than a block). */
+  selection: "planes" | "landmarks";
+  /** A layer is fitted again where its basis misses this many times what it missed at first; null: never. */
+  driftLimit: number | null;
+  /** Every so many calls of `attend` a layer's scores are compared with exact ones; 0: never. */
+  monitorEvery: number;
+  /** Running error of scores in logits past which a layer's new tokens stay exact. */
+  monitorLimit: number;
+  /** Bits of keys are chosen for this attention KL, in nats, where a fit has queries; null: keyBits. */
+  targetKl: number | null;
+  /** Old tokens lose precision when the cache holds more than this; null: never. */
+  targetBytes: number | null;
+  onEvent: ((event: CacheEvent) => void) | null;
 }
 
 export const DEFAULT_CACHE_OPTIONS: CacheOptions = {
@@ -29,6 +43,13 @@ export const DEFAULT_CACHE_OPTIONS: CacheOptions = {
   scoreStep: 0.001,
   mixTolerance: 0.002,
   budget: null,
+  selection: "planes",
+  driftLimit: 2,
+  monitorEvery: 64,
+  monitorLimit: 1,
+  targetKl: null,
+  targetBytes: null,
+  onEvent: null,
 };
 
 export function checkCacheOptions(given: Partial<CacheOptions>): CacheOptions {
@@ -38,6 +59,17 @@ export function checkCacheOptions(given: Partial<CacheOptions>): CacheOptions {
   expectNumber("scoreStep", options.scoreStep, 1e-6, 1);
   expectNumber("mixTolerance", options.mixTolerance, 0, 1);
   if (options.budget !== null) expectNumber("budget", options.budget, Number.MIN_VALUE, 2 ** 31);
+  if (options.selection !== "planes" && options.selection !== "landmarks") {
+    throw new RangeError(`selection: expected "planes" or "landmarks", got ${String(options.selection)}`);
+  }
+  if (options.driftLimit !== null) expectNumber("driftLimit", options.driftLimit, 1, 1e6);
+  expectInteger("monitorEvery", options.monitorEvery, 0, 1 << 20);
+  expectNumber("monitorLimit", options.monitorLimit, 0, 1e6);
+  if (options.targetKl !== null) expectNumber("targetKl", options.targetKl, 1e-6, 10);
+  if (options.targetBytes !== null) expectNumber("targetBytes", options.targetBytes, 1, 2 ** 53);
+  if (options.onEvent !== null && typeof options.onEvent !== "function") {
+    throw new TypeError(`onEvent: expected a function or null, got ${typeof options.onEvent}`);
+  }
   if (!["f32", "f16", "bf16"].includes(options.exactType)) {
     throw new RangeError(`exactType: expected "f32", "f16" or "bf16", got ${String(options.exactType)}`);
   }

@@ -1,5 +1,5 @@
-/** The last queries of a layer that has no basis yet: what the metric of the fit is made from. */
-const MOST_QUERIES = 64;
+/** The last queries of a layer: what the metric of a fit is made from. */
+const MOST_QUERIES = 32;
 
 export class QueryLog {
   /** Oldest first, each (queryHeads, headDim). */
@@ -52,9 +52,5 @@ export class QueryLog {
 
   copyFrom(other: QueryLog): void {
     this.#rows = other.#rows.slice();
-  }
-
-  clear(): void {
-    this.#rows = [];
   }
 }

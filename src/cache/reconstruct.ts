@@ -3,25 +3,31 @@ import { BookShelf } from "../codec/codebook.ts";
 import { BLOCK_TOKENS } from "../codec/layout.ts";
 import type { Frame } from "../runtime/heap.ts";
 import type { Runtime } from "../runtime/runtime.ts";
-import type { AttendCall, LayerTokens, Slots } from "./attention.ts";
+import type { AttendCall, LayerTokens, Segment, SegmentSlots, Slots } from "./attention.ts";
 import type { GroupTokens } from "./group-tokens.ts";
 
 /** Rows reconstructed at a time: their f32 fill a second cache, not more. */
 const BLOCKS_AT_A_TIME = 16;
 
 /** Scores of the given blocks, or of all, into the slots. */
-export function scoreReconstructed(call: AttendCall, group: GroupTokens, slots: Slots, blocks?: number[]): void {
+export function scoreReconstructed(
+  call: AttendCall,
+  part: SegmentSlots,
+  group: GroupTokens,
+  slots: Slots,
+  blocks?: number[],
+): void {
   const { runtime, layer, queriesPtr, shared } = call;
   const { model } = group;
   const { headDim } = layer;
-  for (let at = 0; at < slots.blocks; at += BLOCKS_AT_A_TIME) {
-    const count = Math.min(BLOCKS_AT_A_TIME, slots.blocks - at);
+  for (let at = 0; at < part.blocks; at += BLOCKS_AT_A_TIME) {
+    const count = Math.min(BLOCKS_AT_A_TIME, part.blocks - at);
     const mine = Array.from({ length: count }, (_, i) => blocks?.[at + i] ?? at + i);
     runtime.heap.scratch((frame) => {
-      const rowsPtr = reconstructRows(runtime, frame, layer, group, mine);
+      const rowsPtr = reconstructRows(runtime, frame, layer, part.segment, group, mine);
       for (let head = 0; head < model.shape.headCount; head++) {
         const query = (model.shape.firstHead + head) * shared;
-        const scoresPtr = slots.ptr + 4 * (query * slots.stride + at * BLOCK_TOKENS);
+        const scoresPtr = slots.ptr + 4 * (query * slots.stride + part.first + at * BLOCK_TOKENS);
         const [keysPtr, queryPtr] = [rowsPtr + 4 * head * headDim, queriesPtr + 4 * query * headDim];
         const rows = count * BLOCK_TOKENS;
         runtime.kernels.scoreRows(scoresPtr, keysPtr, queryPtr, rows, headDim, shared, model.dim, slots.stride);
@@ -34,7 +40,8 @@ export function scoreReconstructed(call: AttendCall, group: GroupTokens, slots: 
 export function reconstructRows(
   runtime: Runtime,
   frame: Frame,
-  layer: LayerTokens,
+  layer: Pick<LayerTokens, "anchorSpan" | "rotaryPtr">,
+  { position }: Pick<Segment, "position">,
   group: GroupTokens,
   blocks: number[],
 ): number {
@@ -65,7 +72,7 @@ export function reconstructRows(
     blocks.forEach((block, i) => {
       for (let t = 0; t < BLOCK_TOKENS; t++) {
         const token = block * BLOCK_TOKENS + t;
-        turns[i * BLOCK_TOKENS + t] = layer.sinks.count + token - (token % (layer.anchorSpan as number));
+        turns[i * BLOCK_TOKENS + t] = position + token - (token % (layer.anchorSpan as number));
       }
     });
     kernels.rotate(rowsPtr, rowsPtr, turnsPtr, layer.rotaryPtr, tokens, model.shape.headCount);

@@ -11,7 +11,7 @@ import {
 } from "../codec/layout.ts";
 import type { Frame } from "../runtime/heap.ts";
 import type { Runtime } from "../runtime/runtime.ts";
-import type { AttendCall, Slots } from "./attention.ts";
+import type { AttendCall, Segment, SegmentSlots, Slots } from "./attention.ts";
 import { putGroup } from "./descriptor.ts";
 import type { GroupTokens } from "./group-tokens.ts";
 import { scoreReconstructed } from "./reconstruct.ts";
@@ -35,27 +35,34 @@ export interface ScoreRows {
 /** Spans so short that a block holds several cannot be scored on planes. */
 export const isInPlace = (anchorSpan: number | null): boolean => anchorSpan === null || anchorSpan >= BLOCK_TOKENS;
 
-/** Scores of `blocks` (rising numbers, or all) into the slots; places behind the last token become -Infinity. */
-export function scoreGroup(call: AttendCall, group: GroupTokens, slots: Slots, blocks?: number[]): void {
-  if (slots.blocks === 0) return;
+/** Scores of `blocks` (rising numbers, or all) into a segment's slots; places behind the last token become -Infinity. */
+export function scoreGroup(
+  call: AttendCall,
+  part: SegmentSlots,
+  group: GroupTokens,
+  slots: Slots,
+  blocks?: number[],
+): void {
+  if (part.blocks === 0) return;
   const { layer, shared, report } = call;
   const { firstHead, headCount } = group.model.shape;
+  const rowPtr = (query: number): number => slots.ptr + 4 * (query * slots.stride + part.first);
   if (isInPlace(layer.anchorSpan)) {
-    const runs = runsOf(layer.anchorSpan, 0, slots.blocks, blocks);
-    const rows = { ptr: slots.ptr, stride: slots.stride };
+    const runs = runsOf(layer.anchorSpan, 0, part.blocks, blocks);
     eachQuerySet(call, group, (head, query, count) => {
-      scoreRuns(call, group, head, query, count, runs, false, { ...rows, ptr: rows.ptr + 4 * query * rows.stride });
+      const rows = { ptr: rowPtr(query), stride: slots.stride };
+      scoreRuns(call, part.segment, group, head, query, count, runs, false, rows);
     });
   } else {
-    scoreReconstructed(call, group, slots, blocks);
+    scoreReconstructed(call, part, group, slots, blocks);
   }
-  report.scoredKeyBytes += slots.blocks * group.model.planes * PLANE_BYTES;
+  report.scoredKeyBytes += part.blocks * group.model.planes * PLANE_BYTES;
   const used = group.count % BLOCK_TOKENS;
   const hasLast = !blocks || blocks[blocks.length - 1] === group.blocks.length - 1;
   if (used === 0 || !hasLast) return;
   for (let q = firstHead * shared; q < (firstHead + headCount) * shared; q++) {
     const free = BLOCK_TOKENS - used;
-    call.runtime.heap.f32(slots.ptr + 4 * (q * slots.stride + slots.exactFirst - free), free).fill(-Infinity);
+    call.runtime.heap.f32(rowPtr(q) + 4 * (part.blocks * BLOCK_TOKENS - free), free).fill(-Infinity);
   }
 }
 
@@ -88,6 +95,7 @@ export function runsOf(anchorSpan: number | null, from: number, count: number, b
 /** Scores of up to four queries of one kv head on runs of blocks; with `leadingOnly` by the leading channels alone. */
 export function scoreRuns(
   call: AttendCall,
+  segment: Segment,
   group: GroupTokens,
   head: number,
   query: number,
@@ -120,7 +128,7 @@ export function scoreRuns(
     let block = 0;
     for (let at = 0; at < runs.length; ) {
       const spans = spansFrom(runs, at, sets, anchorSpan);
-      anchorQueries(call, rotatedPtr, turnsPtr, queriesPtr + 4 * query * headDim, spans.anchors, count);
+      anchorQueries(call, segment, rotatedPtr, turnsPtr, queriesPtr + 4 * query * headDim, spans.anchors, count);
       const used = roundUp(spans.anchors.length * count, 4);
       kernels.project(latentsPtr, rotatedPtr, 0, slicePtr, used, headDim, channels + 1, rowCount);
       kernels.scoreTables(setsPtr, latentsPtr, groupPtr, scratchPtr, spans.anchors.length, rowCount, leastStep);
@@ -164,6 +172,7 @@ function spansFrom(runs: BlockRun[], start: number, most: number, anchorSpan: nu
 /** Rows (spans, count, headDim): the queries rotated back by the anchor of each span. */
 function anchorQueries(
   { runtime, layer }: AttendCall,
+  { position }: Segment,
   rowsPtr: number,
   turnsPtr: number,
   queryPtr: number,
@@ -171,11 +180,11 @@ function anchorQueries(
   count: number,
 ): void {
   const { kernels, heap } = runtime;
-  const { headDim, anchorSpan, rotaryPtr, sinks } = layer;
+  const { headDim, anchorSpan, rotaryPtr } = layer;
   kernels.gatherRows(rowsPtr, queryPtr, anchors.length, count, headDim, headDim, 0);
   if (anchorSpan === null) return;
   const turns = heap.i32(turnsPtr, anchors.length);
-  for (let i = 0; i < anchors.length; i++) turns[i] = -(sinks.count + anchors[i]);
+  for (let i = 0; i < anchors.length; i++) turns[i] = -(position + anchors[i]);
   kernels.rotate(rowsPtr, rowsPtr, turnsPtr, rotaryPtr, anchors.length, count);
 }
 

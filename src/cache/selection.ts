@@ -3,7 +3,7 @@
  * highest are attended to. A block is what planes are read by; a token that stands out lifts its whole block.
  */
 import { BLOCK_TOKENS, PLANE_BYTES, planeCount } from "../codec/layout.ts";
-import type { AttendCall } from "./attention.ts";
+import type { AttendCall, Segment } from "./attention.ts";
 import type { GroupTokens } from "./group-tokens.ts";
 import type { Landmarks } from "./landmarks.ts";
 import { eachQuerySet, runsOf, scoreRuns } from "./score.ts";
@@ -11,17 +11,20 @@ import { eachQuerySet, runsOf, scoreRuns } from "./score.ts";
 /** Scores of so many blocks of four queries stay in the second cache. */
 const BLOCKS_AT_A_TIME = 256;
 
-/** Rising numbers of the blocks that a key group's queries attend to; undefined for all. */
-export function chooseBlocks(call: AttendCall, group: GroupTokens, landmarks?: Landmarks): number[] | undefined {
-  const { budgetTokens } = call.settings;
+/** Rising numbers of the `budget` blocks that a key group's queries attend to; undefined for all. */
+export function chooseBlocks(
+  call: AttendCall,
+  segment: Segment,
+  group: GroupTokens,
+  budget: number | undefined,
+  landmarks?: Landmarks,
+): number[] | undefined {
   const blocks = group.blocks.length;
-  if (budgetTokens === undefined) return undefined;
-  const budget = Math.max(1, Math.ceil(budgetTokens / BLOCK_TOKENS));
-  if (budget >= blocks) return undefined;
+  if (budget === undefined || budget >= blocks) return undefined;
   return call.runtime.heap.scratch((frame) => {
     const maximaPtr = frame.reserve(4 * blocks * call.shared * group.model.shape.headCount);
     if (landmarks) landmarks.maxima(call, group, maximaPtr);
-    else scanPlanes(call, group, maximaPtr);
+    else scanPlanes(call, segment, group, maximaPtr);
     const worth = worthOf(call, group, maximaPtr);
     for (const outlier of landmarks?.outliers ?? []) worth[outlier] = Infinity;
     return greatest(worth, budget);
@@ -29,7 +32,7 @@ export function chooseBlocks(call: AttendCall, group: GroupTokens, landmarks?: L
 }
 
 /** maxima (queries of the group, blocks) f32: the best score of a block's tokens by the leading channels. */
-function scanPlanes(call: AttendCall, group: GroupTokens, maximaPtr: number): void {
+function scanPlanes(call: AttendCall, segment: Segment, group: GroupTokens, maximaPtr: number): void {
   const { runtime, layer, shared, report } = call;
   const { kernels, heap } = runtime;
   const blocks = group.blocks.length;
@@ -42,7 +45,7 @@ function scanPlanes(call: AttendCall, group: GroupTokens, maximaPtr: number): vo
       const count = Math.min(BLOCKS_AT_A_TIME, blocks - from);
       const runs = runsOf(layer.anchorSpan, from, count);
       eachQuerySet(call, group, (head, query, queries) => {
-        scoreRuns(call, group, head, query, queries, runs, true, { ptr: scoresPtr, stride });
+        scoreRuns(call, segment, group, head, query, queries, runs, true, { ptr: scoresPtr, stride });
         for (let q = 0; q < queries; q++) {
           const toPtr = maximaPtr + 4 * ((query - firstQuery + q) * blocks + from);
           kernels.blockMaxima(toPtr, scoresPtr + 4 * q * stride, count);

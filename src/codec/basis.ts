@@ -50,25 +50,33 @@ export interface BasisInput {
 
 export function findBasis(runtime: Runtime, input: BasisInput): Basis {
   const { kernels, heap } = runtime;
-  const { dim, metric } = input;
+  const { dim } = input;
   return heap.scratch((frame) => {
     const momentPtr = frame.reserve(8 * dim * dim);
     const scratchPtr = frame.reserve(momentScratchBytes(dim));
     kernels.secondMoment(momentPtr, input.rowsPtr, input.centrePtr, input.weightsPtr, scratchPtr, input.rowCount, dim);
+    return basisOfMoment(runtime, momentPtr, dim, input.rank, input.metric);
+  });
+}
+
+/** The same of a second moment (dim, dim) f64, which is destroyed. */
+export function basisOfMoment(
+  runtime: Runtime,
+  momentPtr: number,
+  dim: number,
+  wanted: number,
+  metric?: MetricRoot[],
+): Basis {
+  const { heap } = runtime;
+  return heap.scratch((frame) => {
     const roots = metric?.map((m) => m.root);
     if (roots) whiten(runtime, frame, momentPtr, dim, roots);
     const moment = heap.f64(momentPtr, dim * dim);
     let energy = 0;
     for (let i = 0; i < dim; i++) energy += moment[i * (dim + 1)];
-    const { variance, vectorsPtr, rank } = eigenvectors(runtime, frame, momentPtr, dim, input.rank);
-    if (metric)
-      multiplyBlocks(
-        runtime,
-        vectorsPtr,
-        rank,
-        dim,
-        metric.map((m) => m.inverse),
-      );
+    const { variance, vectorsPtr, rank } = eigenvectors(runtime, frame, momentPtr, dim, wanted);
+    const inverses = metric?.map((m) => m.inverse);
+    if (inverses) multiplyBlocks(runtime, vectorsPtr, rank, dim, inverses);
     const synthesis = Float32Array.from(heap.f64(vectorsPtr, rank * dim));
     return { dim, rank, variance, energy, synthesis, ...(roots && { roots }) };
   });

@@ -14,6 +14,8 @@ export interface GroupInput {
   /** (rowCount, dim) f32. */
   rowsPtr: number;
   rowCount: number;
+  /** Tokens that the basis will serve, where not rowCount: how finely its rows are coded. */
+  basisTokens?: number;
   /** (dim) f32, or 0. */
   centrePtr: number;
   basis: Basis;
@@ -29,7 +31,7 @@ export function encodeGroup(runtime: Runtime, input: GroupInput): CodedLatents {
   const { kernels, heap } = runtime;
   const { basis, widths, rowCount } = input;
   const kept = keptChannels(widths);
-  const coded = codeBasis(basis, kept, rowCount, input.basisBits);
+  const coded = codeBasis(basis, kept, input.basisTokens ?? rowCount, input.basisBits);
   if (kept.widths.length === 0) return { books: [], basis: coded, planes: new Uint8Array(0) };
   return heap.scratch((frame) => {
     const stride = blockCount(rowCount) * BLOCK_TOKENS;

@@ -91,7 +91,8 @@ export const GROUP = { levels: 16, norms: 20, queryCount: 24, weightStride: 28, 
  *   320 u8 runs[p], planes of each run, zeros up to a multiple of 16
  *   then low bytes (p, q, 16) of the u16 entries (their lowBits lowest bits), then high bytes (p, q, 16): the rest
  * The score of a token is bias + step * (sum of the entries of its nibbles), and all entries of a query sum below 65536.
- * Low bytes of a run's planes sum below 256; planes from wideCount on have no high bytes.
+ * Low bytes of a run's planes sum below 256; planes from wideCount on have no high bytes. No runs: both bytes of every
+ * plane are looked up, lowBits is 8.
  */
 export const SCORE_SET = { steps: 0, biases: 16, runCount: 32, lowBits: 48, sums: 64, runs: 320 } as const;
 export const MOST_SET_QUERIES = 4;

@@ -10,7 +10,7 @@ import type { Geometry } from "./geometry.ts";
 import { decodeGroup, encodeGroup } from "./group-codec.ts";
 import { type HeadGroup, headGroups } from "./groups.ts";
 import { type CodedRange, gatherGroup } from "./key-codec.ts";
-import { codeNorms, normLevels } from "./norms.ts";
+import { type CodedNorms, codeNorms, normLevels } from "./norms.ts";
 import type { CodecOptions } from "./options.ts";
 import { putF32 } from "./tensors.ts";
 
@@ -38,20 +38,10 @@ function encodeValueGroup(
   valuesPtr: number,
   group: HeadGroup,
 ): CodedGroup {
-  const { kernels, heap } = runtime;
-  return heap.scratch((frame) => {
+  return runtime.heap.scratch((frame) => {
     const dim = group.headCount * geometry.headDim;
     const rowsPtr = gatherGroup(runtime, frame, geometry, range, valuesPtr, group);
-    const factorsPtr = frame.reserve(4 * range.count);
-    kernels.rowNorms(factorsPtr, rowsPtr, range.count, dim);
-    const norms = codeNorms(
-      heap.f32(factorsPtr, range.count).map((norm) => (norm > 0 ? Math.max(norm, LEAST_NORM) : 0)),
-    );
-    const levels = normLevels(norms);
-    heap.f32(factorsPtr, range.count).forEach((_, i, factors) => {
-      factors[i] = norms.codes[i] ? 1 / levels[norms.codes[i]] : 0;
-    });
-    kernels.scaleRows(rowsPtr, rowsPtr, factorsPtr, range.count, dim);
+    const norms = toDirections(runtime, rowsPtr, range.count, dim);
     const rank = rankFor(dim, options.valueBits);
     const basis = findBasis(runtime, { rowsPtr, rowCount: range.count, dim, centrePtr: 0, weightsPtr: 0, rank });
     const [widths] = allocate([basis.variance], Math.floor(options.valueBits * dim));
@@ -65,6 +55,22 @@ function encodeValueGroup(
       basisBits: options.basisBits,
     });
     return { ...group, ...coded, norms };
+  });
+}
+
+/** Codes the norms of rows (count, dim) f32 and divides the rows by the levels that the codes stand for. */
+export function toDirections(runtime: Runtime, rowsPtr: number, count: number, dim: number): CodedNorms {
+  const { kernels, heap } = runtime;
+  return heap.scratch((frame) => {
+    const factorsPtr = frame.reserve(4 * count);
+    kernels.rowNorms(factorsPtr, rowsPtr, count, dim);
+    const norms = codeNorms(heap.f32(factorsPtr, count).map((norm) => (norm > 0 ? Math.max(norm, LEAST_NORM) : 0)));
+    const levels = normLevels(norms);
+    heap.f32(factorsPtr, count).forEach((_, i, factors) => {
+      factors[i] = norms.codes[i] ? 1 / levels[norms.codes[i]] : 0;
+    });
+    kernels.scaleRows(rowsPtr, rowsPtr, factorsPtr, count, dim);
+    return norms;
   });
 }
 

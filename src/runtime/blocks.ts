@@ -1,6 +1,7 @@
 /**
  * A pool of equal blocks in linear memory: appending takes one, forgetting gives one back, nothing ever moves.
- * Blocks come in slabs from the heap; a free list hands the last released block out first.
+ * Blocks come in slabs from the heap; a free list hands the last released block out first. A slab without a block in
+ * use goes back to the heap.
  */
 import { DisposedError } from "../errors.ts";
 import { ALIGNMENT, type Heap } from "./heap.ts";
@@ -11,9 +12,11 @@ export class BlockPool {
   readonly blockBytes: number;
   readonly #heap: Heap;
   readonly #slabBlocks: number;
-  readonly #slabs: number[] = [];
-  readonly #free: number[] = [];
-  readonly #taken = new Set<number>();
+  /** Blocks in use of each slab, by its address. */
+  readonly #slabs = new Map<number, number>();
+  /** Slab of each block in use. */
+  readonly #taken = new Map<number, number>();
+  #free: { ptr: number; slab: number }[] = [];
   #disposed = false;
 
   constructor(heap: Heap, blockBytes: number, slabBlocks = DEFAULT_SLAB_BLOCKS) {
@@ -31,29 +34,36 @@ export class BlockPool {
 
   /** Bytes held from the heap, free blocks included. */
   get bytesHeld(): number {
-    return this.#slabs.length * this.#slabBlocks * this.blockBytes;
+    return this.#slabs.size * this.#slabBlocks * this.blockBytes;
   }
 
   /** Address of a block, aligned to 16; its content is undefined. Throws CapacityError before anything changes. */
   take(): number {
     this.#expectAlive();
     if (this.#free.length === 0) this.#addSlab();
-    const ptr = this.#free.pop() as number;
-    this.#taken.add(ptr);
+    const { ptr, slab } = this.#free.pop() as { ptr: number; slab: number };
+    this.#taken.set(ptr, slab);
+    this.#slabs.set(slab, (this.#slabs.get(slab) as number) + 1);
     return ptr;
   }
 
   give(ptr: number): void {
     this.#expectAlive();
-    if (!this.#taken.delete(ptr)) throw new RangeError(`ptr: expected a block taken from this pool, got ${ptr}`);
-    this.#free.push(ptr);
+    const slab = this.#taken.get(ptr);
+    if (slab === undefined) throw new RangeError(`ptr: expected a block taken from this pool, got ${ptr}`);
+    this.#taken.delete(ptr);
+    const left = (this.#slabs.get(slab) as number) - 1;
+    this.#slabs.set(slab, left);
+    this.#free.push({ ptr, slab });
+    if (left === 0) this.#dropSlab(slab);
   }
 
   /** Releases every slab; blocks still in use are gone. */
   dispose(): void {
-    for (const slab of this.#slabs) this.#heap.release(slab);
-    this.#slabs.length = this.#free.length = 0;
+    for (const slab of this.#slabs.keys()) this.#heap.release(slab);
+    this.#slabs.clear();
     this.#taken.clear();
+    this.#free = [];
     this.#disposed = true;
   }
 
@@ -63,7 +73,13 @@ export class BlockPool {
 
   #addSlab(): void {
     const slab = this.#heap.reserve(this.#slabBlocks * this.blockBytes);
-    this.#slabs.push(slab);
-    for (let i = this.#slabBlocks - 1; i >= 0; i--) this.#free.push(slab + i * this.blockBytes);
+    this.#slabs.set(slab, 0);
+    for (let i = this.#slabBlocks - 1; i >= 0; i--) this.#free.push({ ptr: slab + i * this.blockBytes, slab });
+  }
+
+  #dropSlab(slab: number): void {
+    this.#free = this.#free.filter((one) => one.slab !== slab);
+    this.#slabs.delete(slab);
+    this.#heap.release(slab);
   }
 }

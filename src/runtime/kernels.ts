@@ -204,7 +204,7 @@ export interface Kernels {
    * GROUP of `layout.ts`, queryCount 1 to 4. latents (channels + 1, latentStride) f32, channel-major as `project` makes
    * them, query q of set s in column s * queryCount + q; the last row is added to the bias (query · centre). Entries
    * are whole steps above each plane's least, step = max(leastStep, sum of ranges / 65280), ties to even; bias adds
-   * the leasts in order of planes. leastStep > 0. scratchPtr: scoreScratchBytes. All addresses aligned to 16.
+   * the leasts in order of planes. leastStep at least 2^-126. scratchPtr: scoreScratchBytes. All addresses aligned to 16.
    */
   scoreTables(
     setsPtr: number,
@@ -218,7 +218,8 @@ export interface Kernels {
   /**
    * scores (queryCount, scoreStride) f32, scores[q, 32 i + t] = bias + step * (sum of entries) of token t of block i,
    * for the blocks whose addresses are blocks (blockCount) u32: planes of the set at the start of each. Block i reads
-   * set floor((skippedBlocks + i) / blocksPerSet), sets setStrideBytes apart. The sums inside the sets are written.
+   * set floor((skippedBlocks + i) / blocksPerSet), sets setStrideBytes apart; blocksPerSet > 0. The sums inside the sets
+   * are written.
    */
   scorePlanes(
     scoresPtr: number,
@@ -251,8 +252,8 @@ export interface Kernels {
    * sums (parts, queryCount, 4) f32 += partial sums over tokens of weight * norm * i16 level. groupPtr: GROUP of
    * `layout.ts`; blocks (blockCount, 2) u32: address of a value block (planes, then 32 norm codes), and of its 32
    * weights of the first query, those of the next weightStride elements on, f32 >= 0. MIX_BLOCKS blocks at a time:
-   * a query's weight * norm in them count in steps of 1 / 8191 of their greatest. scratchPtr: mixScratchBytes, aligned
-   * to 16. Lane j of a sum takes token pairs with floor(token / 2) % 4 = j.
+   * a query's weight * norm in them count in steps of 1 / 8191 of their greatest, not at all where that is below 2^-115.
+   * scratchPtr: mixScratchBytes, aligned to 16. Lane j of a sum takes token pairs with floor(token / 2) % 4 = j.
    */
   mixPlanes(sumsPtr: number, blocksPtr: number, groupPtr: number, scratchPtr: number, blockCount: number): void;
   /**

@@ -30,6 +30,15 @@ describe("norms in a byte", () => {
           });
         },
       ),
+      // A step of few f32 ulps, whose rounding adds up over the levels.
+      {
+        examples: [
+          [
+            [0, 14.188525885500358],
+            [0.0000247788734824737, 0],
+          ],
+        ],
+      },
     );
   });
 

@@ -366,8 +366,6 @@ const factorsOf = (queries: number): Float32Array => noise(queries, queries + 1)
 const weightsOf = ({ blocks, queries, gap, seed = 1 }: Weights): Float32Array =>
   noise(queries * (32 * blocks + gap), seed).map((x) => Math.abs(x));
 
-const factorsOf = (queries: number): Float32Array => Float32Array.from({ length: queries }, (_, q) => 1 / (1 + q));
-
 function blockWeights(
   runtime: Runtime,
   arena: Arena,

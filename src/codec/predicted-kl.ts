@@ -1,0 +1,33 @@
+/**
+ * Attention KL from spectra. Under the queries' metric a channel's variance is its part of a score's variance, so codes
+ * of distortion D leave an error of variance v * D in the score; a softmax whose logits are off by independent errors of
+ * variance s has a divergence of about s / 2.
+ */
+import { allocate, DISTORTION } from "./allocation.ts";
+import type { KeyBasis } from "./key-codec.ts";
+
+/** Mean over kv heads of the predicted KL in nats, for key bases under a metric and the widths of their channels. */
+export function predictedKl(bases: KeyBasis[], widths: Uint8Array[], headDim: number): number {
+  let [error, heads] = [0, 0];
+  bases.forEach(({ basis, headCount }, i) => {
+    widths[i].forEach((width, channel) => {
+      error += basis.variance[channel] * DISTORTION[width];
+    });
+    heads += headCount;
+  });
+  return error / heads / headDim / 2;
+}
+
+/** The fewest bits an element, to a sixteenth, whose predicted KL is at most `target`; 8 where none is. */
+export function bitsForKl(bases: KeyBasis[], headDim: number, target: number): number {
+  const spectra = bases.map(({ basis }) => basis.variance);
+  const dims = bases.reduce((sum, { basis }) => sum + basis.dim, 0);
+  let [low, high] = [1, 128];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    const widths = allocate(spectra, Math.floor((middle / 16) * dims));
+    if (predictedKl(bases, widths, headDim) <= target) high = middle;
+    else low = middle + 1;
+  }
+  return low / 16;
+}
