@@ -26,8 +26,8 @@ const GROUPS: [dim: number, counts: WidthCounts][] = [
 ];
 const TOKENS = [8192, 32768];
 const SMALL = 2048;
-/** From the least to the greatest score, once divided by the root of dim: of most heads, and of a flat one. */
-const SPANS = [20, 1];
+/** Sizes of queries: scores span about 10, and less than 1, once divided by the root of dim. */
+const SIZES = [2, 0.1];
 
 export default async function (runtime: Runtime, reference: Runtime): Promise<BenchRow[]> {
   const rows: BenchRow[] = [];
@@ -35,13 +35,13 @@ export default async function (runtime: Runtime, reference: Runtime): Promise<Be
     const planes = planeCount(counts);
     for (const tokens of TOKENS) {
       const dense = denseTimes(runtime, tokens, dim, QUERIES);
-      for (const span of SPANS) {
-        const ours = times(runtime, counts, dim, tokens, span);
-        const name = `scorePlanes ${QUERIES} queries, ${tokens} tokens, ${planes} planes, span ${span}`;
+      for (const size of SIZES) {
+        const ours = times(runtime, counts, dim, tokens, size);
+        const name = `scorePlanes ${QUERIES} queries, ${tokens} tokens, ${planes} planes, span ${ours.span.toFixed(1)}`;
         rows.push(row("score", name, ours.scores, `scoreRows, dim ${dim}`, dense.score, ours.note));
       }
     }
-    const [ours, twin] = [runtime, reference].map((kernels) => times(kernels, counts, dim, SMALL, SPANS[0]));
+    const [ours, twin] = [runtime, reference].map((kernels) => times(kernels, counts, dim, SMALL, SIZES[0]));
     const work = `${QUERIES} queries, ${planes} planes`;
     rows.push(
       row("score", `scoreTables ${work}`, ours.tables, "TypeScript twin", twin.tables),
@@ -52,7 +52,7 @@ export default async function (runtime: Runtime, reference: Runtime): Promise<Be
   return rows;
 }
 
-function times({ kernels, heap }: Runtime, counts: WidthCounts, dim: number, tokens: number, span: number) {
+function times({ kernels, heap }: Runtime, counts: WidthCounts, dim: number, tokens: number, size: number) {
   const [planes, parts, channels, blocks] = [
     planeCount(counts),
     partCount(counts),
@@ -64,10 +64,9 @@ function times({ kernels, heap }: Runtime, counts: WidthCounts, dim: number, tok
       frame.reserve(n),
     );
     heap.f32(levelsPtr, PART_LEVELS * parts).set(noise(PART_LEVELS * parts));
-    // A spectrum that falls as those of keys do; its sum over channels is about dim / 16.
+    // A spectrum that falls as those of keys do.
     const random = noise((channels + 1) * QUERIES, 3);
-    const scale = (16 * span) / dim / 2;
-    const latents = random.map((x, i) => scale * Math.sqrt(dim) * x * Math.exp((-6.4 * Math.floor(i / QUERIES)) / dim));
+    const latents = random.map((x, i) => size * Math.sqrt(dim) * x * Math.exp((-6.4 * Math.floor(i / QUERIES)) / dim));
     heap.f32(latentsPtr, random.length).set(latents);
     const groupPtr = frame.reserve(GROUP.bytes);
     const { count8, count4, count2, count1 } = counts;
@@ -90,9 +89,17 @@ function times({ kernels, heap }: Runtime, counts: WidthCounts, dim: number, tok
     const scores = measure(() =>
       kernels.scorePlanes(scoresPtr, listPtr, setPtr, blocks, 0, blocks, 0, blocks * BLOCK_TOKENS),
     );
+    const found = heap.f32(scoresPtr, tokens);
+    const span = found.reduce((a, b) => Math.max(a, b)) - found.reduce((a, b) => Math.min(a, b));
     const maxima = measure(() => kernels.blockMaxima(maximaPtr, scoresPtr, blocks));
     const [runs, wide] = heap.u32(setPtr + SCORE_SET.runCount, 2);
     const adding = runs ? `${runs} runs, ${wide} planes of two bytes` : "two bytes a plane";
-    return { tables, scores, maxima, note: `${adding}; tables take 1 / ${Math.round(scores / tables)} of it` };
+    return {
+      tables,
+      scores,
+      maxima,
+      span: span / Math.sqrt(dim),
+      note: `${adding}; tables take 1 / ${Math.round(scores / tables)} of it`,
+    };
   });
 }

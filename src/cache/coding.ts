@@ -40,10 +40,16 @@ export function reserveBlocks(segment: Segment, parts: number[]): number[][] {
       for (const group of groups) blocks.push(group.reserveBlock());
     }
   } catch (error) {
-    for (const blocks of taken) for (const [i, ptr] of blocks.entries()) groups[i].model.giveBlock(ptr);
+    for (const blocks of taken) giveBlocks(segment, blocks);
     throw error;
   }
   return taken;
+}
+
+/** Gives reserved blocks back: those of the groups from number `first` on. */
+export function giveBlocks(segment: Segment, blocks: number[], first = 0): void {
+  const groups = groupsOf(segment);
+  for (const [i, ptr] of blocks.entries()) groups[first + i].model.giveBlock(ptr);
 }
 
 /**

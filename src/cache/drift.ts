@@ -93,8 +93,8 @@ function missedEnergy({ kernels, heap }: Runtime, { model }: GroupTokens, rowsPt
   return heap.scratch((frame) => {
     const latentsPtr = frame.reserve(4 * Math.max(1, channels) * count);
     const backPtr = frame.reserve(4 * count * dim);
-    kernels.project(latentsPtr, rowsPtr, model.centrePtr, model.analysisPtr, count, dim, channels, count);
-    kernels.synthesize(backPtr, latentsPtr, model.centrePtr, model.synthesisPtr, count, dim, channels, count);
+    kernels.project(latentsPtr, rowsPtr, model.centrePtr, model.putAnalysis(frame), count, dim, channels, count);
+    kernels.synthesize(backPtr, latentsPtr, model.centrePtr, model.putSynthesis(frame), count, dim, channels, count);
     const [rows, back] = [heap.f32(rowsPtr, count * dim), heap.f32(backPtr, count * dim)];
     const centre = model.centrePtr ? heap.f32(model.centrePtr, dim) : new Float32Array(dim);
     let [missed, energy] = [0, 0];

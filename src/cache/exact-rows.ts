@@ -1,4 +1,5 @@
 /** Tokens kept exact in linear memory: keys (after RoPE) and values, (count, rowDim) f32 each, oldest first. */
+import { CapacityError } from "../errors.ts";
 import type { Heap } from "../runtime/heap.ts";
 
 const LEAST_CAPACITY = 16;
@@ -37,26 +38,7 @@ export class ExactRows {
   makeRoom(extra: number): void {
     const wanted = this.#count + extra;
     if (wanted <= this.#capacity) return;
-    const capacity = Math.max(LEAST_CAPACITY, wanted, Math.min(2 * this.#capacity, this.#capacity + 256));
-    const heap = this.#heap;
-    const keysPtr = heap.reserve(capacity * this.#rowBytes);
-    let valuesPtr: number;
-    try {
-      valuesPtr = heap.reserve(capacity * this.#rowBytes);
-    } catch (error) {
-      heap.release(keysPtr);
-      throw error;
-    }
-    const used = this.#count * this.#rowBytes;
-    if (this.#capacity > 0) {
-      heap.u8(keysPtr, used).set(heap.u8(this.#keysPtr, used));
-      heap.u8(valuesPtr, used).set(heap.u8(this.#valuesPtr, used));
-      heap.release(this.#keysPtr);
-      heap.release(this.#valuesPtr);
-    }
-    this.#keysPtr = keysPtr;
-    this.#valuesPtr = valuesPtr;
-    this.#capacity = capacity;
+    this.#resize(Math.max(LEAST_CAPACITY, wanted, Math.min(2 * this.#capacity, this.#capacity + 256)));
   }
 
   /** Takes `count` rows in, whose room was made and whose bytes the caller has written behind the last row. */
@@ -78,6 +60,8 @@ export class ExactRows {
     this.#heap.u8(this.#keysPtr, used).copyWithin(0, gone);
     this.#heap.u8(this.#valuesPtr, used).copyWithin(0, gone);
     this.#count -= count;
+    // After a prefill most of the room is not needed again.
+    if (this.#capacity > LEAST_CAPACITY + 4 * this.#count) this.#trim(2 * this.#count);
   }
 
   truncate(count: number): void {
@@ -88,6 +72,38 @@ export class ExactRows {
   copyFrom(other: ExactRows): void {
     this.makeRoom(other.count);
     this.push(other.#keysPtr, other.#valuesPtr, other.count);
+  }
+
+  #trim(capacity: number): void {
+    try {
+      this.#resize(capacity);
+    } catch (error) {
+      // No room for the smaller copy: the large one stays.
+      if (!(error instanceof CapacityError)) throw error;
+    }
+  }
+
+  /** Throws CapacityError before anything changes. */
+  #resize(capacity: number): void {
+    const heap = this.#heap;
+    const keysPtr = heap.reserve(capacity * this.#rowBytes);
+    let valuesPtr: number;
+    try {
+      valuesPtr = heap.reserve(capacity * this.#rowBytes);
+    } catch (error) {
+      heap.release(keysPtr);
+      throw error;
+    }
+    const used = this.#count * this.#rowBytes;
+    if (this.#capacity > 0) {
+      heap.u8(keysPtr, used).set(heap.u8(this.#keysPtr, used));
+      heap.u8(valuesPtr, used).set(heap.u8(this.#valuesPtr, used));
+      heap.release(this.#keysPtr);
+      heap.release(this.#valuesPtr);
+    }
+    this.#keysPtr = keysPtr;
+    this.#valuesPtr = valuesPtr;
+    this.#capacity = capacity;
   }
 
   dispose(): void {

@@ -13,6 +13,7 @@ import type { Frame } from "../runtime/heap.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { ExactRows } from "./exact-rows.ts";
 import type { QueryLog } from "./query-log.ts";
+import type { Refitted } from "./refit.ts";
 
 interface FitPlace {
   runtime: Runtime;
@@ -23,45 +24,63 @@ interface FitPlace {
   target: number | null;
 }
 
-/** Codes of the first `count` rows of `recent`, which follow the sinks. */
-export function fitLayer(
+/** Codes of the first `count` rows of `recent`, which follow the sinks; in steps, as a refit is (refit.ts). */
+export function* fitSteps(
   { runtime, geometry, rotary, options, target }: FitPlace,
   sinks: ExactRows,
   recent: ExactRows,
   count: number,
   log: QueryLog,
-): { keys: CodedGroup[]; values: CodedGroup[] } {
-  const range: CodedRange = { tokens: sinks.count + recent.count, first: sinks.count, count };
-  return runtime.heap.scratch((frame) => {
-    const keysPtr = tensorOf(runtime, frame, geometry, sinks, recent, (rows) => rows.keyPtr(0));
+): Generator<undefined, Refitted> {
+  // More tokens may come in behind the first `held` while the steps are taken.
+  const held = sinks.count + recent.count;
+  const range: CodedRange = { tokens: held, first: sinks.count, count };
+  const withKeys = <T>(work: (keysPtr: number, frame: Frame) => T): T =>
+    runtime.heap.scratch((frame) =>
+      work(
+        tensorOf(runtime, frame, geometry, sinks, recent, held, (rows) => rows.keyPtr(0)),
+        frame,
+      ),
+    );
+  const [bases, keyBits] = withKeys((keysPtr, frame) => {
     const queries = putQueries(runtime, frame, geometry, log);
-    const bases = analyseKeys(runtime, geometry, rotary, options, range, keysPtr, queries);
-    const keyBits = target !== null && queries ? bitsForKl(bases, geometry.headDim, target) : options.keyBits;
-    const [widths] = allocateKeys([bases], { ...options, keyBits });
-    const keys = encodeKeys(runtime, geometry, rotary, options, range, keysPtr, bases, widths);
-    const valuesPtr = tensorOf(runtime, frame, geometry, sinks, recent, (rows) => rows.valuePtr(0));
-    return { keys, values: encodeValues(runtime, geometry, options, range, valuesPtr) };
+    const found = analyseKeys(runtime, geometry, rotary, options, range, keysPtr, queries);
+    const chosen = target !== null && queries ? bitsForKl(found, geometry.headDim, target) : options.keyBits;
+    return [found, chosen] as const;
   });
+  yield;
+  const [widths] = allocateKeys([bases], { ...options, keyBits });
+  const keys: CodedGroup[] = [];
+  for (const [i, basis] of bases.entries()) {
+    keys.push(...withKeys((ptr) => encodeKeys(runtime, geometry, rotary, options, range, ptr, [basis], [widths[i]])));
+    yield;
+  }
+  const values = runtime.heap.scratch((frame) => {
+    const ptr = tensorOf(runtime, frame, geometry, sinks, recent, held, (rows) => rows.valuePtr(0));
+    return encodeValues(runtime, geometry, options, range, ptr);
+  });
+  return { keys, values };
 }
 
-/** Address of (kvHeads, tokens, headDim) f32: sinks, then recent tokens. */
+/** Address of (kvHeads, tokens, headDim) f32: the first `tokens` of sinks, then recent tokens. */
 function tensorOf(
   { kernels }: Runtime,
   frame: Frame,
   { kvHeads, headDim }: Geometry,
   sinks: ExactRows,
   recent: ExactRows,
+  tokens: number,
   ptrOf: (rows: ExactRows) => number,
 ): number {
-  const tokens = sinks.count + recent.count;
   const ptr = frame.reserve(4 * tokens * kvHeads * headDim);
   let first = 0;
   for (const rows of [sinks, recent]) {
     const to = ptr + 4 * first * headDim;
-    if (rows.count > 0) {
-      kernels.scatterRows(to, ptrOf(rows), rows.count, kvHeads, headDim, tokens * headDim, headDim);
+    const count = Math.min(rows.count, tokens - first);
+    if (count > 0) {
+      kernels.scatterRows(to, ptrOf(rows), count, kvHeads, headDim, tokens * headDim, headDim);
     }
-    first += rows.count;
+    first += count;
   }
   return ptr;
 }

@@ -16,7 +16,9 @@ import {
   type WidthCounts,
 } from "../codec/layout.ts";
 import { normLevels } from "../codec/norms.ts";
+import { putF32 } from "../codec/tensors.ts";
 import { BlockPool } from "../runtime/blocks.ts";
+import type { Frame } from "../runtime/heap.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { partLevels, roundedLevels } from "./part-levels.ts";
 
@@ -46,12 +48,10 @@ export class GroupModel {
   readonly scalesPtr: number;
   /** Values: (256) f32. */
   readonly normsPtr: number;
-  /** (dim, channels) f32 for `project` of new tokens. */
-  readonly analysisPtr: number;
+  /** (dim, channels) f16 bits: see `putAnalysis`. */
+  readonly #analysisPtr: number;
   /** Keys: (dim) f32. */
   readonly centrePtr: number;
-  /** (channels, dim) f32. */
-  readonly synthesisPtr: number;
   /** A kv head: keys (headDim, channels + 1) f32, the centre last; values (channels, headDim) f32. */
   readonly slicePtrs: number[];
   /** Keys: the same of the leading channels alone, (headDim, leading channels + 1). */
@@ -86,8 +86,7 @@ export class GroupModel {
       this.scalesPtr = isKeys ? 0 : this.#put(rounded.scales);
       this.normsPtr = shape.norms ? this.#put(normLevels(shape.norms)) : 0;
       this.centrePtr = isKeys ? this.#put(centre) : 0;
-      this.analysisPtr = this.#put(fitAnalysis(runtime, rows, this.dim, diagonalRoots(shape, headDim)));
-      this.synthesisPtr = this.#put(rows);
+      this.#analysisPtr = this.#putHalves(fitAnalysis(runtime, rows, this.dim, diagonalRoots(shape, headDim)));
       this.slicePtrs = Array.from({ length: shape.headCount }, (_, head) =>
         this.#put(isKeys ? this.#keySlice(rows, centre, head, this.channels) : this.#valueSlice(rows, head)),
       );
@@ -105,6 +104,19 @@ export class GroupModel {
   /** Bytes held from the heap, blocks included. */
   get bytes(): number {
     return this.#bytes + this.pool.bytesHeld;
+  }
+
+  /** Address of (dim, channels) f32 for `project` of new tokens, which happens once a block: it is held in f16. */
+  putAnalysis(frame: Frame): number {
+    const count = this.dim * this.channels;
+    const ptr = frame.reserve(4 * count);
+    this.#runtime.kernels.widenF16(ptr, this.#analysisPtr, count);
+    return ptr;
+  }
+
+  /** Address of (channels, dim) f32 for `synthesize`. */
+  putSynthesis(frame: Frame): number {
+    return putF32(this.#runtime.heap, frame, basisRows(this.shape.basis, this.dim));
   }
 
   share(): this {
@@ -146,6 +158,15 @@ export class GroupModel {
     this.#bytes += values.byteLength;
     const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
     this.#runtime.heap.u8(ptr, values.byteLength).set(bytes);
+    return ptr;
+  }
+
+  #putHalves(values: Float32Array): number {
+    const { kernels, heap } = this.#runtime;
+    const ptr = heap.reserve(2 * values.length);
+    this.#reserved.push(ptr);
+    this.#bytes += 2 * values.length;
+    heap.scratch((frame) => kernels.narrowF16(ptr, putF32(heap, frame, values), values.length));
     return ptr;
   }
 

@@ -87,8 +87,9 @@ export class GroupTokens {
       else heap.u8(codesPtr, BLOCK_TOKENS * model.channels).fill(0);
       if (model.role === "values") this.#codeNorms(target + PLANE_BYTES * model.planes, rowsPtr, count, offset);
       const latentsPtr = frame.reserve(4 * BLOCK_TOKENS * Math.max(1, model.channels));
+      const analysisPtr = model.putAnalysis(frame);
       kernels.project(
-        latentsPtr, rowsPtr, model.centrePtr, model.analysisPtr, count, model.dim, model.channels, BLOCK_TOKENS,
+        latentsPtr, rowsPtr, model.centrePtr, analysisPtr, count, model.dim, model.channels, BLOCK_TOKENS,
       ); // biome-ignore format: in the order of the kernel
       const shelf = new BookShelf(this.#runtime, frame);
       model.shape.books.forEach((book, c) => {

@@ -188,6 +188,12 @@ export class KvCache {
     this.#layer(layer).noteQueries(queries, queryHeads, count, firstToken);
   }
 
+  /** Finishes fits that are under way; otherwise they take a step with every appended token. */
+  settle(): void {
+    this.#expectAlive();
+    for (const layer of this.#layers) layer.settle();
+  }
+
   /** Forgets tokens from `length` on, in every layer. */
   truncate(length: number): void {
     this.#expectAlive();

@@ -7,7 +7,7 @@ import type { CodedCache, CodedGroup, CodedLayer } from "../codec/coded.ts";
 import { type Geometry, rowDim } from "../codec/geometry.ts";
 import { BLOCK_TOKENS } from "../codec/layout.ts";
 import { putRotary, type Rotary } from "../codec/rotary.ts";
-import { UnsupportedError } from "../errors.ts";
+import { CapacityError, UnsupportedError } from "../errors.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import {
   type AttendCall,
@@ -17,12 +17,12 @@ import {
   noReport,
   type Segment,
 } from "./attention.ts";
-import { groupsOf, overflowOf, reserveBlocks, rowsOf } from "./coding.ts";
+import { giveBlocks, groupsOf, overflowOf, reserveBlocks, rowsOf } from "./coding.ts";
 import { DriftWatch } from "./drift.ts";
 import type { CacheEvent } from "./events.ts";
 import { exactBytes, gatherExact } from "./exact-archive.ts";
 import { ExactRows } from "./exact-rows.ts";
-import { fitLayer } from "./fit.ts";
+import { fitSteps } from "./fit.ts";
 import { GroupTokens } from "./group-tokens.ts";
 import { Landmarks } from "./landmarks.ts";
 import { Monitor } from "./monitor.ts";
@@ -48,7 +48,8 @@ export class LayerCache {
   readonly #monitor: Monitor;
   #segments: Segment[] = [];
   #drift: DriftWatch | undefined;
-  #refit: Generator<undefined, Refitted> | undefined;
+  /** A fit or refit under way, a step a token. */
+  #work: Generator<undefined, void> | undefined;
   #attends = 0;
   /** Set once scores were too far off: new tokens stay exact. */
   #codesNoMore = false;
@@ -84,8 +85,8 @@ export class LayerCache {
     return this.#codesNoMore;
   }
 
-  /** Running error of scores on codes in logits, 0 before it was measured. */
-  get scoreError(): number {
+  /** Running KL of attention on codes among sampled tokens, in nats; 0 before it was measured. */
+  get attentionError(): number {
     return this.#monitor.error;
   }
 
@@ -139,8 +140,13 @@ export class LayerCache {
     this.#sinks.push(keysPtr, valuesPtr, toSinks);
     this.#recent.push(keysPtr + toSinks * rowBytes, valuesPtr + toSinks * rowBytes, count - toSinks);
     if (last) this.#codeOverflow(last, parts, reserved);
-    else if (recent >= options.fitTokens + options.recent) this.#fit();
-    this.#continueRefit();
+    else if (!this.#work && recent >= options.fitTokens + options.recent) this.#beginFit();
+    for (let step = 0; step < count && this.#work; step++) this.#step();
+  }
+
+  /** Finishes a fit or refit under way. */
+  settle(): void {
+    while (this.#work) this.#step();
   }
 
   attend(call: Omit<AttendCall, "runtime" | "layer" | "report" | "inspect">, outPtr: number): AttendReport {
@@ -166,6 +172,7 @@ export class LayerCache {
 
   /** Forgets tokens from `length` on. */
   truncate(length: number): void {
+    this.#cancelWork();
     const coded = length - this.#sinks.count;
     let left = Math.max(0, Math.min(coded, this.codedCount));
     if (left < this.codedCount) {
@@ -223,12 +230,12 @@ export class LayerCache {
   }
 
   dispose(): void {
+    this.#cancelWork();
     for (const segment of this.#segments) disposeSegment(segment);
     this.#segments = [];
     this.#sinks.dispose();
     this.#recent.dispose();
     this.#monitor.dispose();
-    this.#refit = undefined;
   }
 
   #withTokens<T>(work: (tokens: LayerTokens) => T): T {
@@ -248,32 +255,69 @@ export class LayerCache {
 
   /** A segment of `count` tokens at `position`; after a CapacityError there is none. */
   #beginSegment(keys: CodedGroup[], values: CodedGroup[], count: number, position: number): void {
-    const { runtime, geometry } = this.#place;
-    const loaded: GroupTokens[] = [];
-    try {
-      for (const group of [...keys, ...values]) loaded.push(GroupTokens.load(runtime, group, geometry.headDim, count));
-    } catch (error) {
-      for (const group of loaded) group.dispose();
-      throw error;
-    }
-    const segment = { keys: loaded.slice(0, keys.length), values: loaded.slice(keys.length), landmarks: [], position };
-    this.#segments.push(segment);
-    this.#drift = new DriftWatch(runtime, segment);
+    for (const _ of this.#segmentSteps(keys, values, count, () => position));
   }
 
+  /** The same in steps, a group each; the segment is there after the last. Groups loaded go where it is not reached. */
+  *#segmentSteps(
+    keys: CodedGroup[],
+    values: CodedGroup[],
+    count: number,
+    positionAtEnd: () => number,
+  ): Generator<undefined, void> {
+    const { runtime, geometry } = this.#place;
+    let loaded: GroupTokens[] = [];
+    try {
+      for (const group of [...keys, ...values]) {
+        loaded.push(GroupTokens.load(runtime, group, geometry.headDim, count));
+        yield;
+      }
+      const segment: Segment = {
+        keys: loaded.slice(0, keys.length),
+        values: loaded.slice(keys.length),
+        landmarks: [],
+        position: positionAtEnd(),
+      };
+      loaded = [];
+      this.#segments.push(segment);
+      this.#drift = new DriftWatch(runtime, segment);
+    } finally {
+      for (const group of loaded) group.dispose();
+    }
+  }
+
+  /**
+   * Codes what has left `recent`. Where memory does not last, the tokens stay exact and the next append tries again.
+   */
   #codeOverflow(segment: Segment, parts: number[], reserved: number[][]): void {
     let first = 0;
-    parts.forEach((count, part) => {
-      const token = segment.keys[0].count;
-      if (this.#place.options.monitorEvery > 0) this.#monitor.offer(this.#recent, first, count, segment, token);
-      for (const [i, group] of groupsOf(segment).entries()) {
-        this.#codeRows(segment, i, group, first, count, reserved[part][i]);
+    for (const [part, count] of parts.entries()) {
+      if (!this.#codePart(segment, first, count, reserved[part])) {
+        for (const blocks of reserved.slice(part + 1)) giveBlocks(segment, blocks);
+        break;
       }
       first += count;
-    });
+    }
     if (first === 0) return;
     this.#recent.dropFirst(first);
     this.#watchDrift(segment);
+  }
+
+  /** One part in every group, or, at the memory limit, in none. */
+  #codePart(segment: Segment, first: number, count: number, blocks: number[]): boolean {
+    const token = segment.keys[0].count;
+    const groups = groupsOf(segment);
+    let done = 0;
+    try {
+      if (this.#place.options.monitorEvery > 0) this.#monitor.offer(this.#recent, first, count, segment, token);
+      for (; done < groups.length; done++) this.#codeRows(segment, done, groups[done], first, count, blocks[done]);
+      return true;
+    } catch (error) {
+      if (!(error instanceof CapacityError)) throw error;
+      for (const group of groups.slice(0, done)) group.truncate(token);
+      giveBlocks(segment, blocks.slice(done), done);
+      return false;
+    }
   }
 
   /** Codes `count` rows of `recent` from `first` on; index: of the group in the segment. */
@@ -288,33 +332,39 @@ export class LayerCache {
     });
   }
 
-  #fit(): void {
+  #beginFit(): void {
     const { runtime, geometry, rotary, options } = this.#place;
     const coded = this.#recent.count - options.recent;
     const count = coded - (coded % BLOCK_TOKENS);
     const place = { runtime, geometry, rotary, options: codecOptionsOf(options), target: options.targetKl };
-    const { keys, values } = fitLayer(place, this.#sinks, this.#recent, count, this.#queries);
-    this.#beginSegment(keys, values, count, this.#sinks.count);
-    this.#recent.dropFirst(count);
+    this.#work = this.#workSteps(fitSteps(place, this.#sinks, this.#recent, count, this.#queries), count);
   }
 
   /** Starts a refit where the basis misses too much of what comes in. */
   #watchDrift(segment: Segment): void {
     const { driftLimit, fitTokens } = this.#place.options;
     const drift = this.#drift;
-    if (driftLimit === null || !drift || this.#refit || drift.tokens < fitTokens || !drift.isBeyond(driftLimit)) return;
+    if (driftLimit === null || !drift || this.#work || drift.tokens < fitTokens || !drift.isBeyond(driftLimit)) return;
     this.#tell({ type: "drift", missed: drift.missed, usual: drift.usual });
-    this.#refit = refitSteps(this.#place, segment, drift.moments, this.#recent, this.#queries);
+    this.#work = this.#workSteps(refitSteps(this.#place, segment, drift.moments, this.#recent, this.#queries), 0);
   }
 
-  /** One step of a refit under way; the new basis serves from the next coded token on. */
-  #continueRefit(): void {
-    const step = this.#refit?.next();
-    if (!step?.done) return;
-    this.#refit = undefined;
-    const position = this.#sinks.count + this.codedCount;
-    this.#beginSegment(step.value.keys, step.value.values, 0, position);
-    this.#tell({ type: "refit" });
+  /** A new segment from the given steps, its first `count` tokens those of `recent`. */
+  *#workSteps(steps: Generator<undefined, Refitted>, count: number): Generator<undefined, void> {
+    const { keys, values } = yield* steps;
+    const isRefit = this.isFitted;
+    yield* this.#segmentSteps(keys, values, count, () => this.#sinks.count + this.codedCount);
+    if (count > 0) this.#recent.dropFirst(count);
+    if (isRefit) this.#tell({ type: "refit" });
+  }
+
+  #step(): void {
+    if (this.#work?.next().done) this.#work = undefined;
+  }
+
+  #cancelWork(): void {
+    this.#work?.return();
+    this.#work = undefined;
   }
 
   #updateLandmarks(layer: LayerTokens): void {
@@ -348,7 +398,6 @@ export class LayerCache {
   #dropEmptySegments(): void {
     while (this.#segments.length > 1 && this.#segments[this.#segments.length - 1].keys[0].count === 0) {
       disposeSegment(this.#segments.pop() as Segment);
-      this.#refit = undefined;
     }
     this.#drift = new DriftWatch(this.#place.runtime, this.#segments[this.#segments.length - 1]);
   }

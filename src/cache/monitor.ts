@@ -1,6 +1,7 @@
 /**
- * Watches scores on codes against exact ones: a fixed number of coded tokens, sampled evenly over all (reservoir
- * sampling, Vitter 1985), keep their exact keys for the purpose.
+ * Watches attention on codes against exact attention: a fixed number of coded tokens, sampled evenly over all (reservoir
+ * sampling, Vitter 1985), keep their exact keys for the purpose. The error is the divergence between the attention that
+ * the samples get among themselves, exact against coded: errors of scores count where attention is.
  */
 import { BLOCK_TOKENS } from "../codec/layout.ts";
 import type { Heap } from "../runtime/heap.ts";
@@ -35,7 +36,7 @@ export class Monitor {
     return this.#ptr ? SAMPLES * this.#rowBytes : 0;
   }
 
-  /** Running root mean square error of scores in logits, their mean over the samples taken off. */
+  /** Running KL(exact || coded) of attention among the samples, in nats. */
   get error(): number {
     return this.#error;
   }
@@ -90,7 +91,7 @@ function slotOf(slots: Slots, { segment, token }: Sample, head: number): number 
   return place < 0 ? -1 : part.first + place * BLOCK_TOKENS + (token % BLOCK_TOKENS);
 }
 
-/** Root mean square over queries and samples that have slots. */
+/** Mean divergence over queries, among the samples that have slots. */
 function errorOf(
   { runtime, layer, queriesPtr, shared }: AttendCall,
   slots: Slots,
@@ -98,31 +99,46 @@ function errorOf(
   rowDim: number,
   samples: Sample[],
 ): number | undefined {
+  if (samples.length === 0) return undefined;
   const { kernels, heap } = runtime;
   const { kvHeads, headDim } = layer;
-  let [squares, count] = [0, 0];
-  if (samples.length === 0) return undefined;
+  const scale = 1 / Math.sqrt(headDim);
+  let [total, queries] = [0, 0];
   heap.scratch((frame) => {
-    const exactPtr = frame.reserve(4 * shared * SAMPLES);
+    const [exactPtr, codedPtr] = [frame.reserve(4 * shared * SAMPLES), frame.reserve(4 * SAMPLES)];
     for (let head = 0; head < kvHeads; head++) {
+      const slotsOf = samples.map((sample) => slotOf(slots, sample, head));
+      const used = slotsOf.flatMap((slot, i) => (slot >= 0 ? [{ slot, i }] : []));
+      if (used.length < 2) continue;
       const keysPtr = samplesPtr + 4 * head * headDim;
       const queryPtr = queriesPtr + 4 * head * shared * headDim;
       kernels.scoreRows(exactPtr, keysPtr, queryPtr, samples.length, headDim, shared, rowDim, SAMPLES);
-      const used = samples
-        .map((sample, i) => ({ slot: slotOf(slots, sample, head), i }))
-        .filter(({ slot }) => slot >= 0);
-      if (used.length < 2) continue;
       for (let q = 0; q < shared; q++) {
-        const exact = heap.f32(exactPtr + 4 * q * SAMPLES, SAMPLES);
+        const rowPtr = exactPtr + 4 * q * SAMPLES;
         const scores = heap.f32(slots.ptr + 4 * (head * shared + q) * slots.stride, slots.exactFirst);
-        const differences = used.map(({ slot, i }) => scores[slot] - exact[i]);
-        const mean = differences.reduce((a, b) => a + b, 0) / used.length;
-        for (const difference of differences) squares += (difference - mean) ** 2;
-        count += used.length;
+        const coded = Float32Array.from(used, ({ slot }) => scores[slot]);
+        const exact = heap.f32(rowPtr, SAMPLES);
+        exact.set(Float32Array.from(used, ({ i }) => exact[i]));
+        heap.f32(codedPtr, used.length).set(coded);
+        kernels.softmax(rowPtr, rowPtr, used.length, scale);
+        kernels.softmax(codedPtr, codedPtr, used.length, scale);
+        total += divergence(heap.f32(rowPtr, used.length), heap.f32(codedPtr, used.length));
+        queries++;
       }
     }
   });
-  return count > 0 ? Math.sqrt(squares / (count * headDim)) : undefined;
+  return queries > 0 ? total / queries : undefined;
+}
+
+/** Weights below this count as this: a softmax in f32 can underflow. */
+const LEAST_WEIGHT = 1e-12;
+
+function divergence(exact: Float32Array, coded: Float32Array): number {
+  let sum = 0;
+  for (let i = 0; i < exact.length; i++) {
+    if (exact[i] > LEAST_WEIGHT) sum += exact[i] * Math.log(exact[i] / Math.max(coded[i], LEAST_WEIGHT));
+  }
+  return Math.max(0, sum);
 }
 
 /** 32 mixed bits of a counter (Murmur's finalizer). */

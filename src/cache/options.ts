@@ -19,9 +19,9 @@ export interface CacheOptions extends Omit<CodecOptions, "metric" | "attentionWe
   selection: "planes" | "landmarks";
   /** A layer is fitted again where its basis misses this many times what it missed at first; null: never. */
   driftLimit: number | null;
-  /** Every so many calls of `attend` a layer's scores are compared with exact ones; 0: never. */
+  /** Every so many calls of `attend` a layer's attention is compared with exact attention; 0: never. */
   monitorEvery: number;
-  /** Running error of scores in logits past which a layer's new tokens stay exact. */
+  /** Running KL of attention among sampled tokens, in nats, past which a layer's new tokens stay exact. */
   monitorLimit: number;
   /** Bits of keys are chosen for this attention KL, in nats, where a fit has queries; null: keyBits. */
   targetKl: number | null;
@@ -46,7 +46,7 @@ export const DEFAULT_CACHE_OPTIONS: CacheOptions = {
   selection: "planes",
   driftLimit: 2,
   monitorEvery: 64,
-  monitorLimit: 1,
+  monitorLimit: 0.5,
   targetKl: null,
   targetBytes: null,
   onEvent: null,

@@ -2,7 +2,7 @@
  * Lower precision for old tokens: trailing planes of their blocks are dropped, weakest channels first, and nothing is
  * coded again. A dropped channel then reads as its mean, which is zero.
  */
-import { BLOCK_TOKENS, PLANE_BYTES } from "../codec/layout.ts";
+import { BLOCK_TOKENS, PLANE_BYTES, planeCount } from "../codec/layout.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Segment } from "./attention.ts";
 import { groupsOf } from "./coding.ts";
@@ -25,7 +25,7 @@ export function lowerSegment(runtime: Runtime, segments: Segment[], anchorSpan: 
     const isLast = i === segments.length - 1;
     // The last segment goes on growing at full precision, so its younger half stays as it is.
     const blocks = isLast ? half : segment.keys[0].blocks.length;
-    if (blocks === 0 || (isLast && blocks > whole)) continue;
+    if (blocks === 0 || (isLast && blocks > whole) || !pays(segment, blocks, width, isLast)) continue;
     const lowered = lowerBlocks(runtime, segment, blocks, width);
     if (isLast) {
       segments.splice(i, 0, lowered);
@@ -43,6 +43,18 @@ export function lowerSegment(runtime: Runtime, segments: Segment[], anchorSpan: 
 
 const has = (shape: GroupShape, width: number): boolean => shape.books.some((book) => book.width === width);
 const all = (shape: GroupShape, width: number): boolean => shape.books.every((book) => book.width <= width);
+
+/** True where dropped planes weigh more than the models that the lowered blocks need. */
+function pays(segment: Segment, blocks: number, width: number, keepsModel: boolean): boolean {
+  let saved = 0;
+  for (const { model } of groupsOf(segment)) {
+    const { count8, count4, count2 } = model.counts;
+    const kept = planeCount({ count8, count4: width < 4 ? count4 : 0, count2: width < 2 ? count2 : 0, count1: 0 });
+    saved += blocks * PLANE_BYTES * (model.planes - kept);
+    if (keepsModel) saved -= model.bytes - model.pool.bytesHeld;
+  }
+  return saved > 0;
+}
 
 /** The first `blocks` blocks without channels of up to `width` bits; they are taken out of the segment. */
 function lowerBlocks(runtime: Runtime, segment: Segment, blocks: number, width: number): Segment {

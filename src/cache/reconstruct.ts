@@ -64,7 +64,7 @@ export function reconstructRows(
       kernels.decode(latentsPtr + 4 * c * tokens, shelf.open(book), codesPtr + c * tokens, tokens, book.width);
     });
     kernels.synthesize(
-      rowsPtr, latentsPtr, model.centrePtr, model.synthesisPtr, tokens, model.dim, channels, tokens,
+      rowsPtr, latentsPtr, model.centrePtr, model.putSynthesis(inner), tokens, model.dim, channels, tokens,
     ); // biome-ignore format: in the order of the kernel
     if (layer.anchorSpan === null) return;
     const turnsPtr = inner.reserve(4 * tokens);
