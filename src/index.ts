@@ -1,6 +1,11 @@
 /** The public names. */
 export { decodeArchive, readArchive } from "./archive/reader.ts";
 export { encodeArchive, writeArchive } from "./archive/writer.ts";
+export type { AttendReport } from "./cache/attention.ts";
+export type { CacheEvent } from "./cache/events.ts";
+export { type CacheStats, KvCache, type RowLayout } from "./cache/kv-cache.ts";
+export { type CacheOptions, DEFAULT_CACHE_OPTIONS } from "./cache/options.ts";
+export { createProfile } from "./cache/profile.ts";
 export { bitsOf, bytesOf, type KindBytes, totalBytes } from "./codec/bytes.ts";
 export type { ChannelBook, CodedBasis, CodedCache, CodedGroup, CodedLayer } from "./codec/coded.ts";
 export { compress, type WorkOptions } from "./codec/compress.ts";
@@ -22,3 +27,4 @@ export {
 } from "./errors.ts";
 export type { Kernels } from "./runtime/kernels.ts";
 export { Runtime, type RuntimeOptions, simdSupported } from "./runtime/runtime.ts";
+export type { SvdqRuntime } from "./svdq-runtime.ts";

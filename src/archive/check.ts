@@ -51,7 +51,8 @@ export function checkShape(shape: CacheShape, fail: Fail): void {
     if (!isIntegerIn(n, 0, 65535)) fail(`layerNumbers[${i}]`, "an integer from 0 to 65535", n);
   });
   if (new Set(layerNumbers).size !== layerNumbers.length) fail("layerNumbers", "numbers that differ", layerNumbers);
-  if (!isIntegerIn(tokenCount, 1, MAX_COUNT)) fail("tokenCount", `an integer from 1 to ${MAX_COUNT}`, tokenCount);
+  // A profile has bases and no tokens.
+  if (!isIntegerIn(tokenCount, 0, MAX_COUNT)) fail("tokenCount", `an integer from 0 to ${MAX_COUNT}`, tokenCount);
   if (!isIntegerIn(sinks, 0, tokenCount)) fail("sinks", `an integer from 0 to ${tokenCount}`, sinks);
   if (!isIntegerIn(recent, 0, tokenCount - sinks)) {
     fail("recent", `an integer from 0 to ${tokenCount - sinks}`, recent);

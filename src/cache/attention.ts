@@ -129,6 +129,40 @@ export function attendLayer(call: AttendCall, outPtr: number): void {
   });
 }
 
+/**
+ * Scaled scores of every query by position, (queryHeads, tokens) f32, into out; -Infinity for tokens that the budget
+ * leaves out.
+ */
+export function scoresByPosition(call: AttendCall, tokens: number, out: Float32Array): void {
+  const { layer, shared, runtime } = call;
+  const queryHeads = layer.kvHeads * shared;
+  out.fill(-Infinity);
+  runtime.heap.scratch((frame) => {
+    const slots = reserveSlots(call, frame, true);
+    scoreLayer(call, slots);
+    const scores = runtime.heap.f32(slots.ptr, queryHeads * slots.stride);
+    const copy = (query: number, slot: number, position: number, count: number): void => {
+      const from = query * slots.stride + slot;
+      out.set(scores.subarray(from, from + count), query * tokens + position);
+    };
+    for (let query = 0; query < queryHeads; query++) {
+      copy(query, slots.exactFirst, 0, layer.sinks.count);
+      copy(query, slots.exactFirst + layer.sinks.count, tokens - layer.recent.count, layer.recent.count);
+      for (const { segment, first, blocks, chosen } of slots.parts) {
+        const kvHead = Math.floor(query / shared);
+        const group = segment.keys.findIndex(({ model: { shape } }) => kvHead < shape.firstHead + shape.headCount);
+        for (let i = 0; i < blocks; i++) {
+          const token = BLOCK_TOKENS * (chosen[group]?.[i] ?? i);
+          const count = Math.min(BLOCK_TOKENS, segment.keys[group].count - token);
+          copy(query, first + BLOCK_TOKENS * i, segment.position + token, count);
+        }
+      }
+    }
+  });
+  const scale = 1 / Math.sqrt(layer.headDim);
+  for (let i = 0; i < out.length; i++) out[i] *= scale;
+}
+
 /** Scores of every query in the slots, not scaled. */
 export function scoreLayer(call: AttendCall, slots: Slots): void {
   const { layer, report } = call;

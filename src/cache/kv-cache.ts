@@ -109,6 +109,11 @@ export class KvCache {
     return this.#layer(layer).length;
   }
 
+  /** Tokens of one layer that lie in codes: those behind `options.sinks` exact ones. */
+  codedLength(layer: number): number {
+    return this.#layer(layer).codedCount;
+  }
+
   /**
    * Appends tokens to one layer. keys and values: f32 elements as `layout` says. Throws RangeError for arrays too short
    * or not finite, CapacityError at the memory limit; nothing has changed then.
@@ -151,28 +156,37 @@ export class KvCache {
    */
   attend(layer: number, queries: Float32Array, out: Float32Array, position?: number): AttendReport {
     const target = this.#layer(layer);
-    const { headDim, kvHeads } = this.geometry;
-    const queryHeads = queries.length / headDim;
-    if (!Number.isInteger(queryHeads) || queryHeads === 0 || queryHeads % kvHeads !== 0) {
-      throw new RangeError(`queries: expected a multiple of ${kvHeads} x ${headDim} elements, got ${queries.length}`);
-    }
+    const shared = this.#sharedOf(queries);
     if (out.length !== queries.length) {
       throw new RangeError(`out: expected ${queries.length} elements as queries has, got ${out.length}`);
     }
     if (target.length === 0) throw new RangeError(`layer ${layer}: expected at least 1 token to attend to, got none`);
     expectInteger("position", position ?? target.length - 1, target.length - 1, 2 ** 31 - 1);
-    const { kernels, heap } = this.#runtime;
+    const { heap } = this.#runtime;
     return heap.scratch((frame) => {
-      const [queriesPtr, outPtr] = [frame.reserve(4 * queries.length), frame.reserve(4 * queries.length)];
-      heap.f32(queriesPtr, queries.length).set(queries);
-      const bad = kernels.countNonFinite(queriesPtr, queries.length);
-      if (bad) throw new RangeError(`queries: expected finite elements, got ${bad} of NaN or infinity`);
-      const settings = this.#settings(target);
-      const report = target.attend({ queriesPtr, shared: queryHeads / kvHeads, settings }, outPtr);
+      const [queriesPtr, outPtr] = [this.#queriesIn(frame, queries), frame.reserve(4 * queries.length)];
+      const report = target.attend({ queriesPtr, shared, settings: this.#settings(target) }, outPtr);
       out.set(heap.f32(outPtr, queries.length));
       this.#count(report);
       return report;
     });
+  }
+
+  /**
+   * What `attend` of these queries would weigh: scores q·k / sqrt(headDim) on codes, (queryHeads, tokens of the layer),
+   * by position; -Infinity where the budget leaves a token out. Into out, or a new array. Nothing is counted.
+   */
+  scores(layer: number, queries: Float32Array, out?: Float32Array): Float32Array {
+    const target = this.#layer(layer);
+    const shared = this.#sharedOf(queries);
+    const count = shared * this.geometry.kvHeads * target.length;
+    if (out && out.length !== count) throw new RangeError(`out: expected ${count} elements, got ${out.length}`);
+    const scores = out ?? new Float32Array(count);
+    this.#runtime.heap.scratch((frame) => {
+      const queriesPtr = this.#queriesIn(frame, queries);
+      target.scores({ queriesPtr, shared, settings: this.#settings(target) }, scores);
+    });
+    return scores;
   }
 
   /** Queries (queryHeads, count, headDim) f32 after RoPE of a prefill, from which a coming fit takes its metric. */
@@ -270,6 +284,26 @@ export class KvCache {
   #layer(layer: number): LayerCache {
     this.#expectAlive();
     return this.#layers[expectInteger("layer", layer, 0, this.#layers.length - 1)];
+  }
+
+  /** Query heads a kv head. */
+  #sharedOf(queries: Float32Array): number {
+    const { headDim, kvHeads } = this.geometry;
+    const shared = queries.length / headDim / kvHeads;
+    if (!Number.isInteger(shared) || shared === 0) {
+      throw new RangeError(`queries: expected a multiple of ${kvHeads} x ${headDim} elements, got ${queries.length}`);
+    }
+    return shared;
+  }
+
+  /** Address of a caller's queries, checked. */
+  #queriesIn(frame: Frame, queries: Float32Array): number {
+    const { kernels, heap } = this.#runtime;
+    const ptr = frame.reserve(4 * queries.length);
+    heap.f32(ptr, queries.length).set(queries);
+    const bad = kernels.countNonFinite(ptr, queries.length);
+    if (bad) throw new RangeError(`queries: expected finite elements, got ${bad} of NaN or infinity`);
+    return ptr;
   }
 
   #settings(layer: LayerCache): AttendSettings {

@@ -16,6 +16,7 @@ import {
   type LayerTokens,
   noReport,
   type Segment,
+  scoresByPosition,
 } from "./attention.ts";
 import { giveBlocks, groupsOf, overflowOf, reserveBlocks, rowsOf } from "./coding.ts";
 import { DriftWatch } from "./drift.ts";
@@ -163,6 +164,15 @@ export class LayerCache {
       attendLayer(whole, outPtr);
     });
     return report;
+  }
+
+  /** Scores as `attend` would weigh them, by position; nothing is counted or noted. */
+  scores(call: Omit<AttendCall, "runtime" | "layer" | "report" | "inspect">, out: Float32Array): void {
+    this.#withTokens((layer) => {
+      if (call.settings.budgetTokens !== undefined) this.#updateLandmarks(layer);
+      const whole = { ...call, runtime: this.#place.runtime, layer, report: noReport() };
+      scoresByPosition(whole, this.length, out);
+    });
   }
 
   /** Queries (queryHeads, count, headDim) f32 after RoPE of the last tokens, for the metric of a fit to come. */

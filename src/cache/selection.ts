@@ -85,7 +85,7 @@ function greatest(worth: Float32Array, count: number): number[] {
 }
 
 /** The n-th greatest value, n from 1 on (Hoare's quickselect); reorders the array. */
-function nthGreatest(values: Float32Array, n: number): number {
+export function nthGreatest(values: Float32Array, n: number): number {
   let [low, high] = [0, values.length - 1];
   const at = n - 1;
   while (low < high) {

@@ -1,11 +1,12 @@
 /** Entry for browsers: fetches `kernels.wasm` beside the bundle; compiles while it streams where the server allows. */
-import { instantiate, type Runtime, type RuntimeOptions } from "../runtime.ts";
+import { runtimeOf, type SvdqRuntime } from "../../svdq-runtime.ts";
+import type { RuntimeOptions } from "../runtime.ts";
 
 export * from "../../index.ts";
 
 /** Loads the kernels and gives a runtime over a memory of its own. */
-export async function createRuntime(options: RuntimeOptions = {}): Promise<Runtime> {
-  return instantiate(options.module ?? (await fetchModule()), options);
+export async function createRuntime(options: RuntimeOptions = {}): Promise<SvdqRuntime> {
+  return runtimeOf(options.module ?? (await fetchModule()), options);
 }
 
 async function fetchModule(): Promise<WebAssembly.Module> {
