@@ -12,12 +12,16 @@ import { rowDim } from "../src/codec/geometry.ts";
 import { BLOCK_TOKENS } from "../src/codec/layout.ts";
 import { putRotary } from "../src/codec/rotary.ts";
 import type { Runtime } from "../src/runtime/runtime.ts";
+import { type DenseRows, peerTimes } from "./attention-peers.ts";
 import { type BenchRow, measure, row } from "./harness.ts";
 import { type LongCache, longCache, PERIOD } from "./long-cache.ts";
 
 const LENGTHS = process.env.SVDQ_LENGTHS?.split(",").map(Number) ?? [1024, 8192, 32768, 131072];
 /** f32 bytes of all layers together: past the last cache. */
 const WORKING_SET = 2 ** 26;
+
+/** Peers hold rows outside the kernels' memory, and the plainest takes seconds beyond this. */
+const MOST_PEER_TOKENS = 32768;
 
 const SETTINGS = [
   { name: "head, span none", options: { grouping: "head", anchorSpan: null } },
@@ -58,6 +62,7 @@ async function compare(
   const bytes = 8 * one.coded.tokenCount * rowDim(one.coded.geometry);
   const layers = Math.max(1, Math.min(16, Math.ceil(WORKING_SET / bytes)));
   const dense = denseTimes(runtime, one, layers);
+  const peers = length <= MOST_PEER_TOKENS ? await peerTimes(denseRows(one)) : [];
   const shape = wide ? "32/8 heads of 128" : "9/3 heads of 64";
   const found: BenchRow[] = [];
   for (const budget of [null, 1 / 32]) {
@@ -77,6 +82,8 @@ async function compare(
     found.push(row("decode", `${what}, ${shape}, ${length} tokens, ${name}`, ms, "f32 kernels", dense.attend, note));
     if (budget === null) {
       const ours = scoreTime(runtime, one, layers);
+      for (const peer of peers)
+        found.push(row("decode", `${what}, ${shape}, ${length} tokens, ${name}`, ms, peer.peer, peer.milliseconds));
       found.push(row("decode", `score, ${shape}, ${length} tokens, ${name}`, ours, "f32 kernel", dense.score));
     }
     cache.dispose();
@@ -119,6 +126,16 @@ function denseTimes({ kernels, heap }: Runtime, one: LongCache, layers: number):
     };
     return { attend: measure(run(true), 400), score: measure(run(false), 400) };
   });
+}
+
+function denseRows(one: LongCache): DenseRows {
+  const { kvHeads, headDim } = one.coded.geometry;
+  const tokens = one.coded.tokenCount;
+  const shape = { kvHeads, shared: one.queryHeads / kvHeads, headDim, tokens };
+  const [keys, values] = [new Float32Array(kvHeads * tokens * headDim), new Float32Array(kvHeads * tokens * headDim)];
+  fill(keys, one.keys, kvHeads, headDim);
+  fill(values, one.values, kvHeads, headDim);
+  return { shape, keys, values, queries: one.queries[0] };
 }
 
 function fill(to: Float32Array, from: Float32Array, heads: number, headDim: number): void {

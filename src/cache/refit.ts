@@ -2,7 +2,6 @@
  * A new basis from streaming moments, in steps: each `next()` does one piece of work of a few milliseconds (an
  * eigenproblem of a group, or the books of one), so that no token waits for all of it.
  */
-import { allocate } from "../codec/allocation.ts";
 import { type Basis, basisOfMoment, rankFor } from "../codec/basis.ts";
 import type { CodedGroup } from "../codec/coded.ts";
 import { allocateKeys } from "../codec/compress.ts";
@@ -10,7 +9,7 @@ import { encodeGroup } from "../codec/group-codec.ts";
 import { fromHalf, toHalf } from "../codec/half.ts";
 import { metricRoots } from "../codec/metric.ts";
 import { putF32 } from "../codec/tensors.ts";
-import { toDirections } from "../codec/value-codec.ts";
+import { allocateValues, toDirections } from "../codec/value-codec.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Segment } from "./attention.ts";
 import { type CodingPlace, rowsOf } from "./coding.ts";
@@ -151,7 +150,7 @@ function codeValues(place: Place, segment: Segment, group: GroupTokens, basis: B
     const heads = headsOf(group);
     const rowsPtr = rowsOf(place, frame, segment.position, heads, "values", recent, 0, recent.count, 0);
     const norms = toDirections(runtime, rowsPtr, recent.count, basis.dim);
-    const [widths] = allocate([basis.variance], Math.floor(options.valueBits * basis.dim));
+    const widths = allocateValues(basis, options.valueBits);
     const coded = encodeGroup(runtime, {
       rowsPtr,
       rowCount: recent.count,

@@ -1,11 +1,12 @@
 /** `svdq compress`: a dump to an archive. */
-import { type Command, InvalidArgumentError, Option } from "commander";
+import { type Command, Option } from "commander";
 import { writeArchive } from "../archive/writer.ts";
 import { compress } from "../codec/compress.ts";
 import { type CodecOptions, checkOptions, DEFAULT_OPTIONS } from "../codec/options.ts";
 import { asUsage } from "./failure.ts";
 import { checkOutput, fileBytes, withDump } from "./files.ts";
 import { type Io, print } from "./io.ts";
+import { number, positiveInteger } from "./numbers.ts";
 import { withProgress } from "./progress.ts";
 import { describeCodes, describeExact, describeSource, formatCodes } from "./summary.ts";
 import { facts, thousands } from "./text.ts";
@@ -18,18 +19,6 @@ interface CompressFlags extends Omit<CodecOptions, "anchorSpan"> {
   anchorSpan: number | "none";
   tokens?: number;
   json?: boolean;
-}
-
-function number(text: string): number {
-  const value = text.trim() === "" ? Number.NaN : Number(text);
-  if (!Number.isFinite(value)) throw new InvalidArgumentError("Expected a number.");
-  return value;
-}
-
-function positiveInteger(text: string): number {
-  const value = number(text);
-  if (!Number.isSafeInteger(value) || value < 1) throw new InvalidArgumentError("Expected an integer of at least 1.");
-  return value;
 }
 
 export function addCompress(program: Command, io: Io): void {

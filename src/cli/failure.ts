@@ -1,6 +1,6 @@
 /** What went wrong, as an exit code and one line. */
 import { CommanderError } from "commander";
-import { SvdqError, UnsupportedError } from "../errors.ts";
+import { MismatchError, SvdqError, UnsupportedError } from "../errors.ts";
 
 export const EXIT = { ok: 0, internal: 1, usage: 2, input: 3, system: 4, stopped: 130 } as const;
 
@@ -54,7 +54,7 @@ export async function aboutFile<T>(path: string, work: () => Promise<T>): Promis
 
 /** Our RangeErrors say what was expected; others are the engine's, and faults of ours. */
 function isAboutInput(error: unknown): error is Error {
-  if (error instanceof UnsupportedError) return true;
+  if (error instanceof UnsupportedError || error instanceof MismatchError) return true;
   return error instanceof RangeError && error.message.includes("expected") && !isSystem(error);
 }
 

@@ -1,5 +1,6 @@
 /** The command line as a function of its arguments. */
 import { Command } from "commander";
+import { addAttend } from "./attend.ts";
 import { addCompare } from "./compare.ts";
 import { addCompress } from "./compress.ts";
 import { EXIT, exitCodeOf, messageOf } from "./failure.ts";
@@ -46,6 +47,6 @@ function programFor(io: Io): Command {
       outputError: () => undefined,
     })
     .addHelpText("afterAll", EPILOGUE);
-  for (const add of [addInspect, addCompress, addRestore, addCompare]) add(program, io);
+  for (const add of [addInspect, addCompress, addRestore, addCompare, addAttend]) add(program, io);
   return program;
 }

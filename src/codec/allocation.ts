@@ -21,10 +21,10 @@ const [, D1, D2, D4, D8] = WIDTHS.map((width) => DISTORTION[width]);
 
 /**
  * Widths for the channels of all groups together, at most `totalBits` a token with the padding of planes counted.
- * variances: a spectrum a group, falling. Channels of zero variance get 0.
+ * variances: a spectrum a group, falling. Channels of zero variance get 0; with `leastWidth` 2 none gets 1 bit.
  */
-export function allocate(variances: Float64Array[], totalBits: number): Uint8Array[] {
-  const groups = variances.map((variance) => new Spectrum(variance));
+export function allocate(variances: Float64Array[], totalBits: number, leastWidth: 1 | 2 = 1): Uint8Array[] {
+  const groups = variances.map((variance) => new Spectrum(variance, leastWidth));
   const shares = sharesWithin(groups, totalBits);
   spendRest(groups, shares, totalBits - bitsOf(shares));
   return shares.map((share, i) => widthsOf(share, variances[i].length));
@@ -97,9 +97,11 @@ class Spectrum {
   readonly #sums: Float64Array;
   /** Channels of some variance. */
   readonly #most: number;
+  readonly #leastWidth: 1 | 2;
 
-  constructor(variance: Float64Array) {
+  constructor(variance: Float64Array, leastWidth: 1 | 2) {
     this.variance = variance;
+    this.#leastWidth = leastWidth;
     this.#sums = new Float64Array(variance.length + 1);
     variance.forEach((x, i) => {
       this.#sums[i + 1] = this.#sums[i] + x;
@@ -150,7 +152,8 @@ class Spectrum {
         for (let e2 = first(2, e4); e2 <= last(2); e2++) {
           const d2 = d4 + (sums[e2] - sums[e4]) * D2;
           const planes2 = e4 + e8 + ((e2 - e4 + 1) >> 1);
-          for (let e1 = first(3, e2); e1 <= last(3); e1++) {
+          const [from, to] = this.#leastWidth === 1 ? [first(3, e2), last(3)] : [e2, e2];
+          for (let e1 = from; e1 <= to; e1++) {
             const distortion = d2 + (sums[e1] - sums[e2]) * D1 + (total - sums[e1]);
             const bits = 4 * (planes2 + ((e1 - e2 + 3) >> 2));
             const found = cost(bits, distortion);
@@ -167,12 +170,14 @@ class Spectrum {
 
   /** Ends at that price when padding costs nothing. */
   #ends(price: number): Shares["ends"] {
-    return [this.#endOf(8, price), this.#endOf(4, price), this.#endOf(2, price), this.#endOf(1, price)];
+    const [e8, e4, e2] = [this.#endOf(8, price), this.#endOf(4, price), this.#endOf(2, price)];
+    return [e8, e4, e2, this.#leastWidth === 1 ? this.#endOf(1, price) : e2];
   }
 
   /** Channels worth `width` bits at that price when padding costs nothing; variances fall, so they come first. */
   #endOf(width: number, price: number): number {
-    const from = WIDTHS[WIDTHS.indexOf(width as (typeof WIDTHS)[number]) - 1];
+    const below = WIDTHS[WIDTHS.indexOf(width as (typeof WIDTHS)[number]) - 1];
+    const from = below < this.#leastWidth ? 0 : below;
     const least = (price * (width - from)) / (DISTORTION[from] - DISTORTION[width]);
     let [low, high] = [0, this.variance.length];
     while (low < high) {

@@ -4,7 +4,7 @@
  */
 import type { Runtime } from "../runtime/runtime.ts";
 import { allocate } from "./allocation.ts";
-import { findBasis, rankFor } from "./basis.ts";
+import { type Basis, findBasis, rankFor } from "./basis.ts";
 import type { CodedGroup } from "./coded.ts";
 import type { Geometry } from "./geometry.ts";
 import { decodeGroup, encodeGroup } from "./group-codec.ts";
@@ -44,7 +44,7 @@ function encodeValueGroup(
     const norms = toDirections(runtime, rowsPtr, range.count, dim);
     const rank = rankFor(dim, options.valueBits);
     const basis = findBasis(runtime, { rowsPtr, rowCount: range.count, dim, centrePtr: 0, weightsPtr: 0, rank });
-    const [widths] = allocate([basis.variance], Math.floor(options.valueBits * dim));
+    const widths = allocateValues(basis, options.valueBits);
     const coded = encodeGroup(runtime, {
       rowsPtr,
       rowCount: range.count,
@@ -56,6 +56,16 @@ function encodeValueGroup(
     });
     return { ...group, ...coded, norms };
   });
+}
+
+/** From these on, 1-bit channels of values bring no accuracy (docs/adr/0011) and cost time wherever values are mixed. */
+const DIM_WITHOUT_ONES = 128;
+const BITS_WITHOUT_ONES = 1.75;
+
+/** Bits of the channels of a value basis. */
+export function allocateValues({ dim, variance }: Basis, valueBits: number): Uint8Array {
+  const leastWidth = dim >= DIM_WITHOUT_ONES && valueBits >= BITS_WITHOUT_ONES ? 2 : 1;
+  return allocate([variance], Math.floor(valueBits * dim), leastWidth)[0];
 }
 
 /** Codes the norms of rows (count, dim) f32 and divides the rows by the levels that the codes stand for. */

@@ -1,0 +1,111 @@
+/** `svdq attend`: attention in place on an archive, by the queries of a dump's continuation. */
+import { type Command, InvalidArgumentError, Option } from "commander";
+import { readArchive } from "../archive/reader.ts";
+import { type CacheOptions, checkCacheOptions, DEFAULT_CACHE_OPTIONS } from "../cache/options.ts";
+import { type Replay, replay } from "../evaluation/replay.ts";
+import { asUsage, UsageError } from "./failure.ts";
+import { withDump } from "./files.ts";
+import { type Io, print } from "./io.ts";
+import { number } from "./numbers.ts";
+import { withProgress } from "./progress.ts";
+import { facts, percent, thousands } from "./text.ts";
+
+interface AttendFlags extends Partial<Pick<CacheOptions, "selection">> {
+  queries: string;
+  budget?: number;
+  scoreStep: number;
+  mixTolerance: number;
+  json?: boolean;
+}
+
+export function addAttend(program: Command, io: Io): void {
+  const { scoreStep, mixTolerance } = DEFAULT_CACHE_OPTIONS;
+  program
+    .command("attend")
+    .summary("attention in place on an archive, against f32 kernels")
+    .description(
+      "Opens an archive as a live cache, nothing decompressed, and replays the tokens of a dump that follow: each is\n" +
+        "appended and its queries attend. Error, attention KL, time and bytes read are against exact f32 attention on\n" +
+        "the dump's own keys and values. KL under a budget is taken among the tokens attended to.",
+    )
+    .argument("<archive>", "archive of the dump's first tokens, as compress writes it")
+    .requiredOption("--queries <dump>", "safetensors dump with a continuation and its queries")
+    .option("--budget <tokens>", "coded tokens to attend to, or a part of them, as 1/32 or 0.03 (default: all)", budget)
+    .addOption(
+      new Option("--selection <way>", "what chooses the tokens of a budget (default: planes)").choices([
+        "planes",
+        "landmarks",
+      ]),
+    )
+    .option("--score-step <logits>", "steps of score tables; smaller is more exact and slower", number, scoreStep)
+    .option("--mix-tolerance <part>", "part of the weight whose values may be left out", number, mixTolerance)
+    .option("--json", "print JSON")
+    .action((archive: string, flags: AttendFlags) => runAttend(io, archive, flags));
+}
+
+/** Tokens, or a fraction below 1. */
+function budget(text: string): number {
+  const [, over, under] = /^(\d+)\/(\d+)$/.exec(text.trim()) ?? [];
+  const value = under === undefined ? number(text) : Number(over) / Number(under);
+  const isCount = under === undefined && Number.isInteger(value);
+  if (!(value > 0 && value <= 2 ** 31 && (value < 1 || isCount))) {
+    throw new InvalidArgumentError("Expected a fraction below 1, as 1/32 or 0.03, or a number of tokens.");
+  }
+  return value;
+}
+
+async function runAttend(io: Io, archive: string, { queries, json, ...flags }: AttendFlags): Promise<void> {
+  if (flags.selection !== undefined && flags.budget === undefined) {
+    throw new UsageError("--selection: expected --budget with it, got none");
+  }
+  const { budget, selection, scoreStep, mixTolerance } = asUsage(() => checkCacheOptions({ ...flags }));
+  const options = { budget, selection, scoreStep, mixTolerance };
+  const coded = await readArchive(archive);
+  const runtime = await io.createRuntime();
+  const result = await withDump(queries, undefined, (context) =>
+    withDump(queries, context.heldTokens, (all) =>
+      withProgress(io, coded.geometry.layerCount, (bar) =>
+        replay(runtime, coded, all, options, { signal: io.signal, onProgress: () => bar.step("attend") }),
+      ),
+    ),
+  );
+  const settings = { grouping: coded.layers[0].keys.length > 1 ? "head" : "layer", anchorSpan: coded.anchorSpan };
+  print(io, json, { input: archive, queries, ...settings, ...options, ...result }, () => describe(result, options));
+}
+
+function describe(replay: Replay, { budget, selection }: Pick<CacheOptions, "budget" | "selection">): string {
+  const { tokens, firstLength, layers, keyTraffic } = replay;
+  const times = (ratio: number): string => ratio.toPrecision(3);
+  const milliseconds = (seconds: number): string => `${(1000 * seconds).toFixed(2)} ms`;
+  const rows: [string, string][] = [
+    ["tokens", `${tokens} from a length of ${thousands(firstLength)} on, ${layers} layers`],
+    ["output error", replay.outputError.toPrecision(3)],
+    ["attention KL", `${replay.attentionKl.toPrecision(3)} nats${budget === null ? "" : ", among tokens attended to"}`],
+  ];
+  if (budget !== null) {
+    const chosen = budget < 1 ? `${percent(budget)} of coded tokens` : `${thousands(budget)} coded tokens`;
+    rows.push([
+      "selection",
+      `${chosen} by ${selection}: ${percent(replay.attendedWeight)} of the weight, ${percent(replay.recall)} of the top 64 tokens`,
+    ]);
+  }
+  rows.push(
+    [
+      "time a token",
+      `${milliseconds(replay.secondsPerToken)}, f32 kernels ${milliseconds(replay.secondsPerTokenF32)}: ${times(replay.secondsPerTokenF32 / replay.secondsPerToken)} times as fast; append ${milliseconds(replay.secondsPerAppend)}`,
+    ],
+    [
+      "bytes read",
+      `${thousands(replay.bytesRead)} a token, f16 ${thousands(replay.bytesReadF16)}: ${times(replay.bytesReadF16 / replay.bytesRead)} times fewer`,
+    ],
+    [
+      "key traffic",
+      `f16 ${times(keyTraffic.scored)} times the codes scored, ${times(keyTraffic.scoredAndScanned)} times those and what is scanned, ${times(keyTraffic.all)} times all, exact tokens too`,
+    ],
+    [
+      "cache",
+      `${thousands(replay.cacheBytes)} bytes, f16 ${thousands(replay.cacheBytesF16)}: ${times(replay.storageRatio)} times smaller`,
+    ],
+  );
+  return facts(rows);
+}
