@@ -62,7 +62,7 @@ async function compare(
   const bytes = 8 * one.coded.tokenCount * rowDim(one.coded.geometry);
   const layers = Math.max(1, Math.min(16, Math.ceil(WORKING_SET / bytes)));
   const dense = denseTimes(runtime, one, layers);
-  const peers = length <= MOST_PEER_TOKENS ? await peerTimes(denseRows(one)) : [];
+  const peers = length <= MOST_PEER_TOKENS ? await peerTimes(denseRows(one, layers)) : [];
   const shape = wide ? "32/8 heads of 128" : "9/3 heads of 64";
   const found: BenchRow[] = [];
   for (const budget of [null, 1 / 32]) {
@@ -128,14 +128,14 @@ function denseTimes({ kernels, heap }: Runtime, one: LongCache, layers: number):
   });
 }
 
-function denseRows(one: LongCache): DenseRows {
+function denseRows(one: LongCache, layers: number): DenseRows {
   const { kvHeads, headDim } = one.coded.geometry;
   const tokens = one.coded.tokenCount;
   const shape = { kvHeads, shared: one.queryHeads / kvHeads, headDim, tokens };
   const [keys, values] = [new Float32Array(kvHeads * tokens * headDim), new Float32Array(kvHeads * tokens * headDim)];
   fill(keys, one.keys, kvHeads, headDim);
   fill(values, one.values, kvHeads, headDim);
-  return { shape, keys, values, queries: one.queries[0] };
+  return { shape, layers, keys, values, queries: one.queries[0] };
 }
 
 function fill(to: Float32Array, from: Float32Array, heads: number, headDim: number): void {

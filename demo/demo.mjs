@@ -26,7 +26,7 @@ console.log(`
   ${packed.model}: layers ${packed.layerNumbers.join(" and ")}, ${kvHeads} kv heads x ${headDim}, ${packed.tokens} tokens of a novel
   ${kB(packed.f16Bytes)} in f16 -> ${kB(packed.totalBytes)} in ${two(packed.seconds)} s: ${two(packed.ratio)} times smaller
   keys ${two(packed.bits.keys.bits)} bits an element, values ${two(packed.bits.values.bits)}
-  of the archive ${kB(exact)} are exact tokens and ${kB(basis)} the bases: both stay as they are when the text grows
+  of the archive ${kB(exact)} are exact tokens and ${kB(basis)} the bases: both hardly grow with the text
 `);
 
 const restored = svdq("restore", ARCHIVE, "-o", RESTORED);

@@ -1,7 +1,7 @@
 // Builds dist/: the wasm module, one JS bundle an entry, the command line, the declarations.
 // With --if-needed nothing happens when dist/ is newer than every source.
 import { execFileSync } from "node:child_process";
-import { existsSync, readdirSync, statSync } from "node:fs";
+import { existsSync, readdirSync, rmSync, statSync } from "node:fs";
 import { build } from "esbuild";
 
 const STAMP = "dist/types/index.d.ts";
@@ -19,6 +19,7 @@ if (process.argv.includes("--if-needed") && existsSync(STAMP)) {
 
 const node = (...args) => execFileSync(process.execPath, args, { stdio: "inherit" });
 node("scripts/build-wasm.mjs");
+rmSync("dist/chunks", { recursive: true, force: true });
 
 const shared = {
   bundle: true,
@@ -34,6 +35,9 @@ await build({
   mainFields: ["module", "main"],
   external: ["*.wasm", "node:*"],
   outdir: "dist",
+  // Shared chunks: an error of one entry is an instance of the class that another exports.
+  splitting: true,
+  chunkNames: "chunks/[name]-[hash]",
   entryPoints: {
     "index.node": "src/runtime/load/node.ts",
     "index.web": "src/runtime/load/web.ts",

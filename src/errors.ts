@@ -16,7 +16,7 @@ export class CapacityError extends SvdqError {
   readonly code = "CAPACITY";
 }
 
-/** An iteration did not reach its tolerance; thrown only where the caller asked for strict results. */
+/** An iteration did not reach its tolerance, or met numbers that are not finite: there is no result. */
 export class ConvergenceError extends SvdqError {
   readonly code = "CONVERGENCE";
 }

@@ -6,7 +6,15 @@ import type { CodedCache, CodedGroup } from "../codec/coded.ts";
 import { codedTokens } from "../codec/coded.ts";
 import { checkGeometry } from "../codec/geometry.ts";
 import { fromHalf } from "../codec/half.ts";
-import { BLOCK_TOKENS, blockCount, countWidths, PLANE_BYTES, planeCount, type WidthCounts } from "../codec/layout.ts";
+import {
+  BLOCK_TOKENS,
+  blockCount,
+  countWidths,
+  PLANE_BYTES,
+  planeCount,
+  usedNibbles,
+  type WidthCounts,
+} from "../codec/layout.ts";
 import { normLevels } from "../codec/norms.ts";
 import { ELEMENT_BYTES } from "../codec/source.ts";
 import { fitsWidth } from "./bits.ts";
@@ -188,7 +196,7 @@ function checkFreePlaces(planes: Uint8Array, counts: WidthCounts, tokens: number
   const used = tokens % BLOCK_TOKENS;
   if (used === 0) return;
   for (let plane = (blockCount(tokens) - 1) * blockPlanes; plane < blockCount(tokens) * blockPlanes; plane++) {
-    for (let token = used; token < BLOCK_TOKENS; token++) check(plane, token % 16, token < 16 ? 0x0f : 0xf0);
+    for (let byte = 0; byte < PLANE_BYTES; byte++) check(plane, byte, 0xff & ~usedNibbles(byte, used));
   }
 }
 

@@ -8,7 +8,7 @@ import { BLOCK_TOKENS } from "../codec/layout.ts";
 import type { Frame } from "../runtime/heap.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { ExactRows } from "./exact-rows.ts";
-import type { GroupTokens } from "./group-tokens.ts";
+import { type GroupTokens, keyGroupOf } from "./group-tokens.ts";
 import type { Landmarks } from "./landmarks.ts";
 import { mixGroup } from "./mix.ts";
 import { scoreGroup } from "./score.ts";
@@ -18,8 +18,8 @@ import { chooseBlocks } from "./selection.ts";
 export interface Segment {
   keys: GroupTokens[];
   values: GroupTokens[];
-  /** A key group's, where selection goes by them. */
-  landmarks: Landmarks[];
+  /** A key group's, where selection goes by them; undefined before. */
+  landmarks: (Landmarks | undefined)[];
   /** Position of its first token, from which its anchor spans count. */
   position: number;
 }
@@ -149,8 +149,7 @@ export function scoresByPosition(call: AttendCall, tokens: number, out: Float32A
       copy(query, slots.exactFirst, 0, layer.sinks.count);
       copy(query, slots.exactFirst + layer.sinks.count, tokens - layer.recent.count, layer.recent.count);
       for (const { segment, first, blocks, chosen } of slots.parts) {
-        const kvHead = Math.floor(query / shared);
-        const group = segment.keys.findIndex(({ model: { shape } }) => kvHead < shape.firstHead + shape.headCount);
+        const group = keyGroupOf(segment.keys, Math.floor(query / shared));
         for (let i = 0; i < blocks; i++) {
           const token = BLOCK_TOKENS * (chosen[group]?.[i] ?? i);
           const count = Math.min(BLOCK_TOKENS, segment.keys[group].count - token);

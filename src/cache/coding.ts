@@ -46,10 +46,10 @@ export function reserveBlocks(segment: Segment, parts: number[]): number[][] {
   return taken;
 }
 
-/** Gives reserved blocks back: those of the groups from number `first` on. */
-export function giveBlocks(segment: Segment, blocks: number[], first = 0): void {
+/** Gives reserved blocks back. */
+export function giveBlocks(segment: Segment, blocks: number[]): void {
   const groups = groupsOf(segment);
-  for (const [i, ptr] of blocks.entries()) groups[first + i].model.giveBlock(ptr);
+  for (const [i, ptr] of blocks.entries()) groups[i].model.giveBlock(ptr);
 }
 
 /**

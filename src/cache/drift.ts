@@ -28,12 +28,16 @@ export interface GroupMoments {
 export class DriftWatch {
   readonly moments: GroupMoments[];
   readonly #runtime: Runtime;
+  readonly #keyGroups: number;
   #tokens = 0;
   #usual = 0;
   #missed = 0;
+  /** Of the rows being added: the sum over key groups. */
+  #part = { missed: 0, energy: 0 };
 
   constructor(runtime: Runtime, segment: Segment) {
     this.#runtime = runtime;
+    this.#keyGroups = segment.keys.length;
     this.moments = groupsOf(segment).map(({ model: { dim } }) => ({
       count: 0,
       sum: new Float64Array(dim),
@@ -60,11 +64,23 @@ export class DriftWatch {
     return this.#tokens > USUAL_TOKENS && this.#missed > limit * Math.max(this.#usual, LEAST_MISSED);
   }
 
-  /** Rows (count, dim) f32 as they were coded: anchored keys, directions of values. index: of the group in its segment. */
+  /**
+   * Rows (count, dim) f32 as they were coded: anchored keys, directions of values. index: of the group in its segment;
+   * the groups come in turn.
+   */
   add(index: number, group: GroupTokens, rowsPtr: number, count: number): void {
     this.#accumulate(this.moments[index], group, rowsPtr, count);
-    if (index > 0) return;
-    const missed = missedEnergy(this.#runtime, group, rowsPtr, count);
+    if (index >= this.#keyGroups) return;
+    const part = missedEnergy(this.#runtime, group, rowsPtr, count);
+    if (index > 0) {
+      part.missed += this.#part.missed;
+      part.energy += this.#part.energy;
+    }
+    this.#part = part;
+    if (index === this.#keyGroups - 1) this.#measure(part.energy > 0 ? part.missed / part.energy : 0, count);
+  }
+
+  #measure(missed: number, count: number): void {
     this.#tokens += count;
     if (this.#tokens <= USUAL_TOKENS) this.#usual += ((missed - this.#usual) * count) / this.#tokens;
     this.#missed = this.#tokens === count ? missed : this.#missed + NEW_PART * (missed - this.#missed);
@@ -87,8 +103,8 @@ export class DriftWatch {
   }
 }
 
-/** Part of the rows' energy about the centre that lies outside the basis. */
-function missedEnergy({ kernels, heap }: Runtime, { model }: GroupTokens, rowsPtr: number, count: number): number {
+/** The rows' energy about the centre, and what of it lies outside the basis. */
+function missedEnergy({ kernels, heap }: Runtime, { model }: GroupTokens, rowsPtr: number, count: number) {
   const { dim, channels } = model;
   return heap.scratch((frame) => {
     const latentsPtr = frame.reserve(4 * Math.max(1, channels) * count);
@@ -102,6 +118,6 @@ function missedEnergy({ kernels, heap }: Runtime, { model }: GroupTokens, rowsPt
       missed += (rows[i] - back[i]) ** 2;
       energy += (rows[i] - centre[i % dim]) ** 2;
     }
-    return energy > 0 ? missed / energy : 0;
+    return { missed, energy };
   });
 }

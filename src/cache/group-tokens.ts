@@ -1,10 +1,11 @@
 /**
  * The coded tokens of one head group in one cache: blocks of 32 on the group's frozen basis. Full blocks never change
- * and are shared with forks; the last one, where it is not full, is copied before it is written.
+ * and are shared with forks; the last one, where it is not full, is copied before it is written. Its free places hold
+ * anything, as what was forgotten leaves them: attention gives them no weight, and an archive gets zeros.
  */
 import { BookShelf } from "../codec/codebook.ts";
 import type { CodedGroup } from "../codec/coded.ts";
-import { BLOCK_TOKENS, PLANE_BYTES } from "../codec/layout.ts";
+import { BLOCK_TOKENS, PLANE_BYTES, usedNibbles } from "../codec/layout.ts";
 import { nearestNorm, normLevels } from "../codec/norms.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { GroupModel } from "./group-model.ts";
@@ -73,19 +74,19 @@ export class GroupTokens {
 
   /**
    * Codes `count` <= `room` rows (count, dim) f32: anchored keys, or values. `block` comes from `reserveBlock` and is
-   * used or given back.
+   * used or given back. Throws CapacityError with nothing changed but the rows.
    */
   append(rowsPtr: number, count: number, block: number): void {
     const { model } = this;
     const { kernels, heap } = this.#runtime;
     const offset = this.#count % BLOCK_TOKENS;
     const { count8, count4, count2, count1 } = model.counts;
-    const target = this.#lastBlock(offset, block);
     heap.scratch((frame) => {
       const codesPtr = frame.reserve(BLOCK_TOKENS * Math.max(1, model.channels));
-      if (offset > 0) kernels.unpackPlanes(codesPtr, target, count8, count4, count2, count1, 1, BLOCK_TOKENS);
+      const last = this.blocks[this.blocks.length - 1];
+      if (offset > 0) kernels.unpackPlanes(codesPtr, last, count8, count4, count2, count1, 1, BLOCK_TOKENS);
       else heap.u8(codesPtr, BLOCK_TOKENS * model.channels).fill(0);
-      if (model.role === "values") this.#codeNorms(target + PLANE_BYTES * model.planes, rowsPtr, count, offset);
+      const norms = model.role === "values" ? this.#codeNorms(rowsPtr, count) : undefined;
       const latentsPtr = frame.reserve(4 * BLOCK_TOKENS * Math.max(1, model.channels));
       const analysisPtr = model.putAnalysis(frame);
       kernels.project(
@@ -96,18 +97,18 @@ export class GroupTokens {
         const at = c * BLOCK_TOKENS;
         kernels.encode(codesPtr + at + offset, shelf.open(book), latentsPtr + 4 * at, count, book.width);
       });
+      // All memory is there: from here on nothing throws.
+      const target = this.#lastBlock(offset, block);
       kernels.packPlanes(target, codesPtr, count8, count4, count2, count1, 1, BLOCK_TOKENS);
+      if (norms) heap.u8(target + PLANE_BYTES * model.planes + offset, count).set(norms);
     });
     this.#count += count;
   }
 
-  /** Forgets tokens from `count` on; their places in the last block become free places, which hold zero codes. */
+  /** Forgets tokens from `count` on; their places in the last block become free. */
   truncate(count: number): void {
-    const blocks = Math.ceil(count / BLOCK_TOKENS);
-    for (const ptr of this.blocks.splice(blocks)) this.model.giveBlock(ptr);
+    for (const ptr of this.blocks.splice(Math.ceil(count / BLOCK_TOKENS))) this.model.giveBlock(ptr);
     this.#count = Math.min(this.#count, count);
-    const used = this.#count % BLOCK_TOKENS;
-    if (used > 0) this.#clearAfter(used);
   }
 
   /** Gives the first `blocks` blocks back, whole ones. */
@@ -138,6 +139,7 @@ export class GroupTokens {
       const first = block * BLOCK_TOKENS;
       codes.set(heap.u8(ptr + planeBytes, Math.min(BLOCK_TOKENS, this.#count - first)), first);
     });
+    clearFreePlaces(planes, planeBytes, this.#count);
     const { norms, ...shape } = model.shape;
     return { ...shape, planes, ...(norms && { norms: { codes, ...norms } }) };
   }
@@ -167,43 +169,34 @@ export class GroupTokens {
     return block;
   }
 
-  /** Writes norm codes and divides the rows by the levels that they stand for. */
-  #codeNorms(codesPtr: number, rowsPtr: number, count: number, offset: number): void {
+  /** Norm codes of rows, which are divided by the levels that the codes stand for. */
+  #codeNorms(rowsPtr: number, count: number): Uint8Array {
     const { kernels, heap } = this.#runtime;
     const { model } = this;
-    heap.scratch((frame) => {
+    return heap.scratch((frame) => {
       const factorsPtr = frame.reserve(4 * count);
       kernels.rowNorms(factorsPtr, rowsPtr, count, model.dim);
       const levels = normLevels(model.shape.norms as { least: number; step: number });
-      const codes = heap.u8(codesPtr, BLOCK_TOKENS);
-      if (offset === 0) codes.fill(0);
+      const codes = new Uint8Array(count);
       heap.f32(factorsPtr, count).forEach((norm, i, factors) => {
-        codes[offset + i] = norm > 0 ? nearestNorm(levels, norm) : 0;
-        factors[i] = norm > 0 ? 1 / levels[codes[offset + i]] : 0;
+        codes[i] = norm > 0 ? nearestNorm(levels, norm) : 0;
+        factors[i] = norm > 0 ? 1 / levels[codes[i]] : 0;
       });
       kernels.scaleRows(rowsPtr, rowsPtr, factorsPtr, count, model.dim);
+      return codes;
     });
   }
+}
 
-  #clearAfter(used: number): void {
-    const { model, blocks } = this;
-    const { kernels, heap } = this.#runtime;
-    let last = blocks[blocks.length - 1];
-    if (model.isShared(last)) {
-      const block = model.takeBlock();
-      last = this.#lastBlock(used, block);
-    }
-    const { count8, count4, count2, count1 } = model.counts;
-    heap.scratch((frame) => {
-      const codesPtr = frame.reserve(BLOCK_TOKENS * Math.max(1, model.channels));
-      kernels.unpackPlanes(codesPtr, last, count8, count4, count2, count1, 1, BLOCK_TOKENS);
-      for (let c = 0; c < model.channels; c++) {
-        heap.u8(codesPtr + c * BLOCK_TOKENS + used, BLOCK_TOKENS - used).fill(0);
-      }
-      kernels.packPlanes(last, codesPtr, count8, count4, count2, count1, 1, BLOCK_TOKENS);
-    });
-    if (model.role === "values") heap.u8(last + PLANE_BYTES * model.planes + used, BLOCK_TOKENS - used).fill(0);
-  }
+/** Number of the group that a kv head belongs to. */
+export const keyGroupOf = (groups: GroupTokens[], head: number): number =>
+  groups.findIndex(({ model: { shape } }) => head < shape.firstHead + shape.headCount);
+
+/** Zero codes behind the last of `tokens` tokens in planes of `blockBytes` a block. */
+function clearFreePlaces(planes: Uint8Array, blockBytes: number, tokens: number): void {
+  const used = tokens % BLOCK_TOKENS;
+  if (used === 0) return;
+  for (let i = planes.length - blockBytes; i < planes.length; i++) planes[i] &= usedNibbles(i % PLANE_BYTES, used);
 }
 
 const rangeOf = ({ least, step }: { least: number; step: number }) => ({ least, step });

@@ -5,7 +5,7 @@
 import type { CodedCache } from "../codec/coded.ts";
 import { checkGeometry, type Geometry, rowDim } from "../codec/geometry.ts";
 import { checkRotary, putRotary, type Rotary } from "../codec/rotary.ts";
-import { DisposedError, expectInteger } from "../errors.ts";
+import { DisposedError, expectInteger, MismatchError } from "../errors.ts";
 import type { Frame } from "../runtime/heap.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { type AttendReport, type AttendSettings, noReport } from "./attention.ts";
@@ -44,6 +44,8 @@ export class KvCache {
   readonly #layers: LayerCache[];
   readonly #layerNumbers: number[];
   readonly #attended = { ...noReport(), calls: 0 };
+  /** Ids of all tokens, where the archive had them and nothing was appended since. */
+  #tokens: Int32Array | undefined;
   #disposed = false;
 
   private constructor(place: LayerPlace, model: string, layerNumbers: number[], layers: LayerCache[]) {
@@ -67,7 +69,7 @@ export class KvCache {
 
   /** A live cache from a compressed one, codes taken as they are. Throws CapacityError with nothing held. */
   static open(runtime: Runtime, coded: CodedCache, given: Partial<CacheOptions> = {}): KvCache {
-    return KvCache.#load(runtime, coded, { recent: coded.recent, ...given, sinks: coded.sinks }, true);
+    return KvCache.#load(runtime, coded, { recent: coded.recent, ...given }, true);
   }
 
   /** An empty cache on the bases of a profile (`createProfile`): tokens are coded from the first block on. */
@@ -78,7 +80,9 @@ export class KvCache {
   static #load(runtime: Runtime, coded: CodedCache, given: Partial<CacheOptions>, keepTokens: boolean): KvCache {
     const { geometry, rotary, anchorSpan, exactType } = coded;
     const grouping = coded.layers.every((layer) => layer.keys.length === geometry.kvHeads) ? "head" : "layer";
-    const options = checkCacheOptions({ ...given, anchorSpan, exactType, grouping });
+    const fixed = { anchorSpan, exactType, grouping, ...(keepTokens && { sinks: coded.sinks }) } as const;
+    expectFixed(fixed, given);
+    const options = checkCacheOptions({ ...given, ...fixed });
     const place = {
       runtime,
       geometry: checkGeometry(geometry),
@@ -96,7 +100,9 @@ export class KvCache {
       for (const layer of layers) layer.dispose();
       throw error;
     }
-    return new KvCache(place, coded.model, coded.layerNumbers, layers);
+    const cache = new KvCache(place, coded.model, coded.layerNumbers, layers);
+    if (keepTokens) cache.#tokens = coded.tokens?.slice();
+    return cache;
   }
 
   /** Tokens that every layer holds. */
@@ -127,10 +133,12 @@ export class KvCache {
       const keysPtr = this.#rowsIn(frame, `layer ${layer} keys`, keys, layout);
       const valuesPtr = this.#rowsIn(frame, `layer ${layer} values`, values, layout);
       if (layout.beforeRotary) this.#rotate(frame, keysPtr, tokens, target.length);
-      this.#round(frame, keysPtr, tokens * rowDim(this.geometry));
-      this.#round(frame, valuesPtr, tokens * rowDim(this.geometry));
+      this.#round(frame, `layer ${layer} keys`, keysPtr, tokens * rowDim(this.geometry));
+      this.#round(frame, `layer ${layer} values`, valuesPtr, tokens * rowDim(this.geometry));
       target.append(keysPtr, valuesPtr, tokens);
+      this.#tokens = undefined;
     });
+    if (layer === this.#layers.length - 1) this.#workOn(tokens);
     if (this.options.targetBytes !== null) this.shrink(this.options.targetBytes);
   }
 
@@ -192,17 +200,23 @@ export class KvCache {
   /** Queries (queryHeads, count, headDim) f32 after RoPE of a prefill, from which a coming fit takes its metric. */
   noteQueries(layer: number, queries: Float32Array, queryHeads: number, firstToken: number): void {
     const { headDim, kvHeads } = this.geometry;
+    const target = this.#layer(layer);
     expectInteger("queryHeads", queryHeads, kvHeads, 1024);
+    if (queryHeads % kvHeads !== 0) {
+      throw new RangeError(`queryHeads: expected a multiple of ${kvHeads}, got ${queryHeads}`);
+    }
     const count = queries.length / queryHeads / headDim;
     if (!Number.isInteger(count)) {
       throw new RangeError(
         `queries: expected a multiple of ${queryHeads} x ${headDim} elements, got ${queries.length}`,
       );
     }
-    this.#layer(layer).noteQueries(queries, queryHeads, count, firstToken);
+    expectInteger("firstToken", firstToken, 0, 2 ** 31 - 1);
+    this.#runtime.heap.scratch((frame) => this.#queriesIn(frame, queries));
+    target.noteQueries(queries, queryHeads, count, firstToken);
   }
 
-  /** Finishes fits that are under way; otherwise they take a step with every appended token. */
+  /** Finishes fits that are under way; otherwise they take a step with every token appended to the last layer. */
   settle(): void {
     this.#expectAlive();
     for (const layer of this.#layers) layer.settle();
@@ -213,6 +227,7 @@ export class KvCache {
     this.#expectAlive();
     expectInteger("length", length, 0, this.length);
     for (const layer of this.#layers) layer.truncate(length);
+    this.#tokens = this.#tokens?.slice(0, length);
   }
 
   /** A cache with the same tokens: full blocks and bases are shared, what changes is copied. */
@@ -226,12 +241,15 @@ export class KvCache {
       throw error;
     }
     const place = { runtime: this.#runtime, geometry: this.geometry, rotary: this.rotary, options: this.options };
-    return new KvCache(place, this.model, this.#layerNumbers, layers);
+    const copy = new KvCache(place, this.model, this.#layerNumbers, layers);
+    copy.#tokens = this.#tokens;
+    return copy;
   }
 
   /** As an archive holds it; all layers must have the same tokens, coded alike. */
   save(): CodedCache {
     this.#expectAlive();
+    for (const layer of this.#layers) layer.catchUp();
     const saved = this.#layers.map((layer) => layer.toCoded());
     const { sinks, recent } = saved[0];
     const tokenCount = this.#layers[0].length;
@@ -243,6 +261,7 @@ export class KvCache {
     return {
       geometry, rotary, model, tokenCount, sinks, recent, layerNumbers: this.#layerNumbers,
       exactType: options.exactType, anchorSpan: options.anchorSpan, layers: saved.map(({ layer }) => layer),
+      ...(this.#tokens && { tokens: this.#tokens.slice() }),
     }; // biome-ignore format: in the order of CodedCache
   }
 
@@ -279,6 +298,15 @@ export class KvCache {
 
   #expectAlive(): void {
     if (this.#disposed) throw new DisposedError("cache: expected one in use, got one disposed before");
+  }
+
+  /** Steps of fits under way, one layer after the other: a token waits for one step, whatever the number of layers. */
+  #workOn(steps: number): void {
+    for (let step = 0; step < steps; step++) {
+      const busy = this.#layers.find((layer) => layer.isWorking);
+      if (!busy) return;
+      busy.work();
+    }
   }
 
   #layer(layer: number): LayerCache {
@@ -355,16 +383,28 @@ export class KvCache {
   }
 
   /** To the exact type and back, so that what is attended to is what an archive will hold. */
-  #round(frame: Frame, ptr: number, count: number): void {
+  #round(frame: Frame, name: string, ptr: number, count: number): void {
     const { kernels, heap } = this.#runtime;
-    if (this.options.exactType === "f16") {
+    const { exactType } = this.options;
+    if (exactType === "f16") {
       const bitsPtr = frame.reserve(2 * count);
       kernels.narrowF16(bitsPtr, ptr, count);
       kernels.widenF16(ptr, bitsPtr, count);
-    } else if (this.options.exactType === "bf16") {
+    } else if (exactType === "bf16") {
       const bits = heap.u32(ptr, count);
       for (let i = 0; i < count; i++) bits[i] = (bits[i] + 0x7fff + ((bits[i] >>> 16) & 1)) & 0xffff0000;
     }
+    const bad = kernels.countNonFinite(ptr, count);
+    if (bad) throw new RangeError(`${name}: expected elements that ${exactType} can hold, got ${bad} too large`);
+  }
+}
+
+/** What an archive or a profile is made for must not be asked to be otherwise. */
+function expectFixed(fixed: Partial<CacheOptions>, given: Partial<CacheOptions>): void {
+  for (const [name, value] of Object.entries(fixed)) {
+    const wanted = given[name as keyof CacheOptions];
+    if (wanted === undefined || wanted === value) continue;
+    throw new MismatchError(`${name}: expected ${value} as the archive has, got ${String(wanted)}`);
   }
 }
 

@@ -56,12 +56,18 @@ export class Landmarks {
     this.#cosines.length = blocks;
   }
 
+  /** Forgets the blocks from number `blocks` on. */
+  truncate(blocks: number): void {
+    this.#cosines.length = Math.min(this.#cosines.length, blocks);
+  }
+
   /** maxima (queries of the group, blocks) f32: the best score of a block's landmarks. */
   maxima(call: AttendCall, group: GroupTokens, maximaPtr: number): void {
     const { runtime, layer, shared, queriesPtr, report } = call;
     const { kernels, heap } = runtime;
     const { firstHead, headCount } = group.model.shape;
     const blocks = group.blocks.length;
+    const chunks = Math.ceil(group.count / CHUNK_TOKENS);
     heap.scratch((frame) => {
       const stride = blocks * CHUNKS;
       const scoresPtr = frame.reserve(4 * shared * stride);
@@ -70,7 +76,7 @@ export class Landmarks {
         const keysPtr = this.#ptr + 4 * head * layer.headDim;
         kernels.scoreRows(scoresPtr, keysPtr, queryPtr, stride, layer.headDim, shared, this.#dim, stride);
         for (let q = 0; q < shared; q++) {
-          const scores = heap.f32(scoresPtr + 4 * q * stride, stride);
+          const scores = heap.f32(scoresPtr + 4 * q * stride, stride).fill(-Infinity, chunks);
           const maxima = heap.f32(maximaPtr + 4 * (head * shared + q) * blocks, blocks);
           for (let i = 0; i < blocks; i++) {
             maxima[i] = Math.max(scores[4 * i], scores[4 * i + 1], scores[4 * i + 2], scores[4 * i + 3]);
@@ -102,7 +108,7 @@ export class Landmarks {
     this.#capacity = capacity;
   }
 
-  /** Means of the chunks of a block's rows; the least cosine between a row and its mean. Chunks without tokens: zero. */
+  /** Means of the chunks of a block's rows; the least cosine between a row and its mean. Chunks without tokens: zeros. */
   #describe(rows: Float32Array, means: Float32Array, tokens: number): number {
     const dim = this.#dim;
     let least = 1;

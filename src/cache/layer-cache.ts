@@ -31,7 +31,7 @@ import { type CacheOptions, codecOptionsOf } from "./options.ts";
 import { lowerSegment } from "./precision.ts";
 import { QueryLog } from "./query-log.ts";
 import { type Refitted, refitSteps } from "./refit.ts";
-import { isInPlace } from "./score.ts";
+import { isScoredOnPlanes } from "./score.ts";
 
 export interface LayerPlace {
   runtime: Runtime;
@@ -51,14 +51,20 @@ export class LayerCache {
   #drift: DriftWatch | undefined;
   /** A fit or refit under way, a step a token. */
   #work: Generator<undefined, void> | undefined;
+  /** No work begins before the layer has so many tokens. */
+  #restTo = 0;
   #attends = 0;
   /** Set once scores were too far off: new tokens stay exact. */
   #codesNoMore = false;
+
+  /** Layers code their blocks at different tokens, so that none waits for all of them; `catchUp` makes them alike. */
+  readonly #stagger: number;
 
   constructor(place: LayerPlace, number: number) {
     const dim = rowDim(place.geometry);
     this.#place = place;
     this.#number = number;
+    this.#stagger = Math.floor((number * BLOCK_TOKENS) / place.geometry.layerCount);
     this.#sinks = new ExactRows(place.runtime.heap, dim);
     this.#recent = new ExactRows(place.runtime.heap, dim);
     this.#monitor = new Monitor(place.runtime.heap, dim);
@@ -95,6 +101,7 @@ export class LayerCache {
   load(cache: CodedCache, layer: CodedLayer, keepTokens = true): void {
     const coded = keepTokens ? cache.tokenCount - cache.sinks - cache.recent : 0;
     const position = keepTokens ? cache.sinks : this.#place.options.sinks;
+    expectAlike(layer, this.#number);
     this.#beginSegment(layer.keys, layer.values, coded, position);
     if (!keepTokens) return;
     gatherExact(this.#place.runtime, cache, layer, this.#sinks, this.#recent);
@@ -135,19 +142,42 @@ export class LayerCache {
     const recent = this.#recent.count + count - toSinks;
     this.#sinks.makeRoom(toSinks);
     this.#recent.makeRoom(count - toSinks);
-    const parts = last && !this.#codesNoMore ? overflowOf(last, recent, options.recent) : [];
+    const parts = last ? this.#overflow(last, recent, options.recent + this.#stagger) : [];
     const reserved = last ? reserveBlocks(last, parts) : [];
     const rowBytes = 4 * rowDim(geometry);
     this.#sinks.push(keysPtr, valuesPtr, toSinks);
     this.#recent.push(keysPtr + toSinks * rowBytes, valuesPtr + toSinks * rowBytes, count - toSinks);
     if (last) this.#codeOverflow(last, parts, reserved);
-    else if (!this.#work && recent >= options.fitTokens + options.recent) this.#beginFit();
-    for (let step = 0; step < count && this.#work; step++) this.#step();
+    else if (!this.#work && recent >= options.fitTokens + options.recent && this.length >= this.#restTo)
+      this.#beginFit();
   }
 
-  /** Finishes a fit or refit under way. */
+  /** True while a fit or refit is under way. */
+  get isWorking(): boolean {
+    return this.#work !== undefined;
+  }
+
+  /** A step of a fit or refit under way. Where memory does not last, the work starts again some tokens later. */
+  work(): void {
+    try {
+      this.#step();
+    } catch (error) {
+      if (!(error instanceof CapacityError)) throw error;
+      this.#restTo = this.length + BLOCK_TOKENS;
+    }
+  }
+
+  /** Finishes a fit or refit under way. Throws CapacityError where memory does not last for it; no token is lost then. */
   settle(): void {
     while (this.#work) this.#step();
+  }
+
+  /** Codes whole blocks that have left `recent`, as far as memory lasts. */
+  catchUp(): void {
+    const last = this.#segments[this.#segments.length - 1];
+    if (!last) return;
+    const parts = this.#overflow(last, this.#recent.count, this.#place.options.recent);
+    this.#codeOverflow(last, parts, reserveBlocks(last, parts));
   }
 
   attend(call: Omit<AttendCall, "runtime" | "layer" | "report" | "inspect">, outPtr: number): AttendReport {
@@ -190,6 +220,7 @@ export class LayerCache {
       for (const segment of this.#segments) {
         const kept = Math.min(left, segment.keys[0].count);
         for (const group of groupsOf(segment)) group.truncate(kept);
+        for (const landmarks of segment.landmarks) landmarks?.truncate(Math.ceil(kept / BLOCK_TOKENS));
         left -= kept;
       }
       this.#dropEmptySegments();
@@ -223,10 +254,15 @@ export class LayerCache {
 
   /**
    * Lowers the precision of the oldest coded tokens by a step: trailing planes of their blocks are dropped, nothing is
-   * coded again. Returns false where nothing is left to lower.
+   * coded again. Returns false where nothing is left to lower, or memory does not last for it.
    */
   lowerPrecision(): boolean {
-    return lowerSegment(this.#place.runtime, this.#segments, this.#place.options.anchorSpan);
+    try {
+      return lowerSegment(this.#place.runtime, this.#segments, this.#place.options.anchorSpan);
+    } catch (error) {
+      if (!(error instanceof CapacityError)) throw error;
+      return false;
+    }
   }
 
   /** Bytes held from the heap; shared blocks and models count in every fork. */
@@ -296,6 +332,10 @@ export class LayerCache {
     }
   }
 
+  #overflow(segment: Segment, count: number, kept: number): number[] {
+    return this.#codesNoMore ? [] : overflowOf(segment, count, kept);
+  }
+
   /**
    * Codes what has left `recent`. Where memory does not last, the tokens stay exact and the next append tries again.
    */
@@ -317,17 +357,20 @@ export class LayerCache {
   #codePart(segment: Segment, first: number, count: number, blocks: number[]): boolean {
     const token = segment.keys[0].count;
     const groups = groupsOf(segment);
-    let done = 0;
+    const watched = this.#place.options.monitorEvery > 0;
     try {
-      if (this.#place.options.monitorEvery > 0) this.#monitor.offer(this.#recent, first, count, segment, token);
-      for (; done < groups.length; done++) this.#codeRows(segment, done, groups[done], first, count, blocks[done]);
-      return true;
+      if (watched) this.#monitor.makeRoom();
+      for (const [i, group] of groups.entries()) this.#codeRows(segment, i, group, first, count, blocks[i]);
     } catch (error) {
       if (!(error instanceof CapacityError)) throw error;
-      for (const group of groups.slice(0, done)) group.truncate(token);
-      giveBlocks(segment, blocks.slice(done), done);
+      for (const [i, group] of groups.entries()) {
+        if (group.count > token) group.truncate(token);
+        else group.model.giveBlock(blocks[i]);
+      }
       return false;
     }
+    if (watched) this.#monitor.offer(this.#recent, first, count, segment.position + token);
+    return true;
   }
 
   /** Codes `count` rows of `recent` from `first` on; index: of the group in the segment. */
@@ -355,6 +398,8 @@ export class LayerCache {
     const { driftLimit, fitTokens } = this.#place.options;
     const drift = this.#drift;
     if (driftLimit === null || !drift || this.#work || drift.tokens < fitTokens || !drift.isBeyond(driftLimit)) return;
+    // Books are chosen for the recent tokens.
+    if (this.#recent.count < BLOCK_TOKENS || this.length < this.#restTo) return;
     this.#tell({ type: "drift", missed: drift.missed, usual: drift.usual });
     this.#work = this.#workSteps(refitSteps(this.#place, segment, drift.moments, this.#recent, this.#queries), 0);
   }
@@ -369,7 +414,9 @@ export class LayerCache {
   }
 
   #step(): void {
-    if (this.#work?.next().done) this.#work = undefined;
+    const work = this.#work;
+    this.#work = undefined;
+    if (!work?.next().done) this.#work = work;
   }
 
   #cancelWork(): void {
@@ -379,9 +426,9 @@ export class LayerCache {
 
   #updateLandmarks(layer: LayerTokens): void {
     const { options, runtime } = this.#place;
-    if (options.selection !== "landmarks" && isInPlace(options.anchorSpan)) return;
     for (const segment of layer.segments) {
       segment.keys.forEach((group, i) => {
+        if (options.selection !== "landmarks" && isScoredOnPlanes(options.anchorSpan, group)) return;
         segment.landmarks[i] ??= new Landmarks(runtime, group.model.dim);
         segment.landmarks[i].update(layer, segment, group);
       });
@@ -415,5 +462,13 @@ export class LayerCache {
 
 function disposeSegment(segment: Segment): void {
   for (const group of groupsOf(segment)) group.dispose();
-  for (const landmarks of segment.landmarks) landmarks.dispose();
+  for (const landmarks of segment.landmarks) landmarks?.dispose();
+}
+
+function expectAlike({ keys, values }: CodedLayer, number: number): void {
+  const headsOf = (groups: CodedGroup[]): string => groups.map(({ headCount }) => headCount).join(" + ");
+  if (headsOf(keys) === headsOf(values)) return;
+  throw new UnsupportedError(
+    `layer ${number}: expected value groups of ${headsOf(keys)} heads as keys have, got ${headsOf(values)}`,
+  );
 }

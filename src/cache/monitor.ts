@@ -5,23 +5,19 @@
  */
 import { BLOCK_TOKENS } from "../codec/layout.ts";
 import type { Heap } from "../runtime/heap.ts";
-import type { AttendCall, Segment, Slots } from "./attention.ts";
+import type { AttendCall, Slots } from "./attention.ts";
 import type { ExactRows } from "./exact-rows.ts";
+import { keyGroupOf } from "./group-tokens.ts";
 
 const SAMPLES = 64;
 /** Part of a new measurement in the running error. */
 const NEW_PART = 0.25;
 
-interface Sample {
-  segment: Segment;
-  /** Number in its segment. */
-  token: number;
-}
-
 export class Monitor {
   readonly #heap: Heap;
   readonly #rowBytes: number;
-  readonly #samples: Sample[] = [];
+  /** Positions. */
+  readonly #samples: number[] = [];
   #ptr = 0;
   #seen = 0;
   #error = 0;
@@ -41,15 +37,19 @@ export class Monitor {
     return this.#error;
   }
 
-  /** Offers one of `count` rows of `recent` from `first` on, which become tokens from `token` on of the segment. */
-  offer(recent: ExactRows, first: number, count: number, segment: Segment, token: number): void {
+  /** Room for the samples, without which none can be offered. Throws CapacityError with nothing held. */
+  makeRoom(): void {
     if (this.#ptr === 0) this.#ptr = this.#heap.reserve(SAMPLES * this.#rowBytes);
+  }
+
+  /** Offers one of `count` rows of `recent` from `first` on, which are coded; the first lies at `position`. */
+  offer(recent: ExactRows, first: number, count: number, position: number): void {
     const random = hash(this.#seen);
     const row = (random >>> 8) % count;
     const slot = this.#seen < SAMPLES ? this.#seen : random % (this.#seen + 1);
     this.#seen++;
     if (slot >= SAMPLES) return;
-    this.#samples[slot] = { segment, token: token + row };
+    this.#samples[slot] = position + row;
     const to = this.#heap.u8(this.#ptr + slot * this.#rowBytes, this.#rowBytes);
     to.set(this.#heap.u8(recent.keyPtr(first + row), this.#rowBytes));
   }
@@ -63,14 +63,11 @@ export class Monitor {
     return this.#error;
   }
 
-  /** Forgets samples of tokens from `position` on. */
+  /** Starts again where a sample lies at `position` or behind, for its row and those behind it no longer match. */
   truncate(position: number): void {
-    const kept = this.#samples.filter(({ segment, token }) => segment.position + token < position);
-    if (kept.length < this.#samples.length) {
-      // Rows no longer match their samples: start again.
-      this.#samples.length = 0;
-      this.#seen = 0;
-    }
+    if (this.#samples.every((sample) => sample < position)) return;
+    this.#samples.length = 0;
+    this.#seen = 0;
   }
 
   dispose(): void {
@@ -80,12 +77,13 @@ export class Monitor {
   }
 }
 
-/** Slot of a sampled token in the scores of a kv head, or -1 where its block is not attended to. */
-function slotOf(slots: Slots, { segment, token }: Sample, head: number): number {
-  const part = slots.parts.find((one) => one.segment === segment);
+/** Slot of a token in the scores of a kv head, or -1 where its block is not attended to. */
+function slotOf(slots: Slots, position: number, head: number): number {
+  const part = slots.parts.findLast(({ segment }) => segment.position <= position);
   if (!part) return -1;
-  const group = segment.keys.findIndex(({ model: { shape } }) => head < shape.firstHead + shape.headCount);
-  const chosen = part.chosen[group];
+  const { keys, position: first } = part.segment;
+  const chosen = part.chosen[keyGroupOf(keys, head)];
+  const token = position - first;
   const block = Math.floor(token / BLOCK_TOKENS);
   const place = chosen ? chosen.indexOf(block) : block;
   return place < 0 ? -1 : part.first + place * BLOCK_TOKENS + (token % BLOCK_TOKENS);
@@ -97,7 +95,7 @@ function errorOf(
   slots: Slots,
   samplesPtr: number,
   rowDim: number,
-  samples: Sample[],
+  samples: number[],
 ): number | undefined {
   if (samples.length === 0) return undefined;
   const { kernels, heap } = runtime;

@@ -34,7 +34,7 @@ export function lowerSegment(runtime: Runtime, segments: Segment[], anchorSpan: 
       segments[i] = lowered;
       for (const group of groupsOf(segment)) group.dispose();
     }
-    for (const landmarks of segment.landmarks) landmarks.dispose();
+    for (const landmarks of segment.landmarks) landmarks?.dispose();
     segment.landmarks.length = 0;
     return true;
   }

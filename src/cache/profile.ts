@@ -44,9 +44,14 @@ function withoutTokens(group: CodedGroup): CodedGroup {
 }
 
 function expectAlike(first: CacheSource, other: CacheSource, index: number): void {
-  const describe = ({ geometry, rotary }: CacheSource): string =>
-    `${geometry.layerCount} layers, ${geometry.kvHeads} kv heads of ${geometry.headDim}, ${rotary.layout}, ` +
-    `frequencies ${Array.from(rotary.frequencies.slice(0, 2)).join(", ")}…`;
-  if (describe(first) === describe(other)) return;
-  throw new MismatchError(`caches[${index}]: expected ${describe(first)} as caches[0] has, got ${describe(other)}`);
+  const expect = (what: string, describe: (cache: CacheSource) => string): void => {
+    const [expected, got] = [describe(first), describe(other)];
+    if (expected === got) return;
+    throw new MismatchError(`caches[${index}]: expected ${what} ${expected} as caches[0] has, got ${got}`);
+  };
+  expect("geometry", ({ geometry: g }) => `${g.layerCount} layers, ${g.kvHeads} kv heads of ${g.headDim}`);
+  expect("rotary layout", ({ rotary }) => rotary.layout);
+  expect("rotary frequencies", ({ rotary }) => rotary.frequencies.join(" "));
+  expect("layers", ({ layerNumbers }) => layerNumbers.join(" "));
+  if (other.model) expect("model", ({ model }) => JSON.stringify(model || other.model));
 }

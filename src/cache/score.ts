@@ -2,6 +2,7 @@
 import {
   BLOCK_TOKENS,
   channelCount,
+  MOST_SET_PLANES,
   MOST_SET_QUERIES,
   PLANE_BYTES,
   planeCount,
@@ -35,6 +36,10 @@ export interface ScoreRows {
 /** Spans so short that a block holds several cannot be scored on planes. */
 export const isInPlace = (anchorSpan: number | null): boolean => anchorSpan === null || anchorSpan >= BLOCK_TOKENS;
 
+/** Neither can more planes than a set of tables has room for. */
+export const isScoredOnPlanes = (anchorSpan: number | null, { model }: GroupTokens): boolean =>
+  isInPlace(anchorSpan) && model.planes <= MOST_SET_PLANES;
+
 /** Scores of `blocks` (rising numbers, or all) into a segment's slots; places behind the last token become -Infinity. */
 export function scoreGroup(
   call: AttendCall,
@@ -47,7 +52,7 @@ export function scoreGroup(
   const { layer, shared, report } = call;
   const { firstHead, headCount } = group.model.shape;
   const rowPtr = (query: number): number => slots.ptr + 4 * (query * slots.stride + part.first);
-  if (isInPlace(layer.anchorSpan)) {
+  if (isScoredOnPlanes(layer.anchorSpan, group)) {
     const runs = runsOf(layer.anchorSpan, 0, part.blocks, blocks);
     eachQuerySet(call, group, (head, query, count) => {
       const rows = { ptr: rowPtr(query), stride: slots.stride };

@@ -11,7 +11,7 @@ import { eachQuerySet, runsOf, scoreRuns } from "./score.ts";
 /** Scores of so many blocks of four queries stay in the second cache. */
 const BLOCKS_AT_A_TIME = 256;
 
-/** Rising numbers of the `budget` blocks that a key group's queries attend to; undefined for all. */
+/** Rising numbers of the `budget` blocks, and outliers, that a key group's queries attend to; undefined for all. */
 export function chooseBlocks(
   call: AttendCall,
   segment: Segment,
@@ -26,8 +26,9 @@ export function chooseBlocks(
     if (landmarks) landmarks.maxima(call, group, maximaPtr);
     else scanPlanes(call, segment, group, maximaPtr);
     const worth = worthOf(call, group, maximaPtr);
-    for (const outlier of landmarks?.outliers ?? []) worth[outlier] = Infinity;
-    return greatest(worth, budget);
+    const outliers = landmarks?.outliers ?? [];
+    for (const outlier of outliers) worth[outlier] = Infinity;
+    return greatest(worth, Math.min(blocks, budget + outliers.length));
   });
 }
 
@@ -47,6 +48,9 @@ function scanPlanes(call: AttendCall, segment: Segment, group: GroupTokens, maxi
       eachQuerySet(call, group, (head, query, queries) => {
         scoreRuns(call, segment, group, head, query, queries, runs, true, { ptr: scoresPtr, stride });
         for (let q = 0; q < queries; q++) {
+          // Free places of the last block hold anything.
+          const free = Math.max(0, (from + count) * BLOCK_TOKENS - group.count);
+          if (free > 0) heap.f32(scoresPtr + 4 * (q * stride + count * BLOCK_TOKENS - free), free).fill(-Infinity);
           const toPtr = maximaPtr + 4 * ((query - firstQuery + q) * blocks + from);
           kernels.blockMaxima(toPtr, scoresPtr + 4 * q * stride, count);
         }

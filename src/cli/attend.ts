@@ -2,6 +2,7 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { readArchive } from "../archive/reader.ts";
 import { type CacheOptions, checkCacheOptions, DEFAULT_CACHE_OPTIONS } from "../cache/options.ts";
+import { isInPlace } from "../cache/score.ts";
 import { type Replay, replay } from "../evaluation/replay.ts";
 import { asUsage, UsageError } from "./failure.ts";
 import { withDump } from "./files.ts";
@@ -32,10 +33,10 @@ export function addAttend(program: Command, io: Io): void {
     .requiredOption("--queries <dump>", "safetensors dump with a continuation and its queries")
     .option("--budget <tokens>", "coded tokens to attend to, or a part of them, as 1/32 or 0.03 (default: all)", budget)
     .addOption(
-      new Option("--selection <way>", "what chooses the tokens of a budget (default: planes)").choices([
-        "planes",
-        "landmarks",
-      ]),
+      new Option(
+        "--selection <way>",
+        "what chooses the tokens of a budget (default: planes; always landmarks where spans are below 32)",
+      ).choices(["planes", "landmarks"]),
     )
     .option("--score-step <logits>", "steps of score tables; smaller is more exact and slower", number, scoreStep)
     .option("--mix-tolerance <part>", "part of the weight whose values may be left out", number, mixTolerance)
@@ -58,9 +59,10 @@ async function runAttend(io: Io, archive: string, { queries, json, ...flags }: A
   if (flags.selection !== undefined && flags.budget === undefined) {
     throw new UsageError("--selection: expected --budget with it, got none");
   }
-  const { budget, selection, scoreStep, mixTolerance } = asUsage(() => checkCacheOptions({ ...flags }));
-  const options = { budget, selection, scoreStep, mixTolerance };
+  const { budget, selection: wanted, scoreStep, mixTolerance } = asUsage(() => checkCacheOptions({ ...flags }));
   const coded = await readArchive(archive);
+  const selection = isInPlace(coded.anchorSpan) ? wanted : "landmarks";
+  const options = { budget, selection, scoreStep, mixTolerance };
   const runtime = await io.createRuntime();
   const result = await withDump(queries, undefined, (context) =>
     withDump(queries, context.heldTokens, (all) =>
@@ -100,7 +102,7 @@ function describe(replay: Replay, { budget, selection }: Pick<CacheOptions, "bud
     ],
     [
       "key traffic",
-      `f16 ${times(keyTraffic.scored)} times the codes scored, ${times(keyTraffic.scoredAndScanned)} times those and what is scanned, ${times(keyTraffic.all)} times all, exact tokens too`,
+      `f16 keys over codes scored ${times(keyTraffic.scored)}, with what is scanned ${times(keyTraffic.scoredAndScanned)}, with exact tokens ${times(keyTraffic.all)}`,
     ],
     [
       "cache",

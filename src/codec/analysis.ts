@@ -25,9 +25,14 @@ export function fitAnalysis(
     if (roots) multiplyBlocks(runtime, whitePtr, channels, dim, roots);
     kernels.transpose(transposedPtr, whitePtr, channels, dim);
     kernels.multiply(gramPtr, whitePtr, transposedPtr, channels, dim, channels);
-    const solved = heap.f64(whitePtr, channels * dim).slice();
-    solveInPlace(heap.f64(gramPtr, channels * channels).slice(), solved, channels, dim);
-    heap.f64(whitePtr, channels * dim).set(solved);
+    const inversePtr = frame.reserve(8 * channels * channels);
+    heap.f64(inversePtr, channels * channels).set(inverseFactor(heap.f64(gramPtr, channels * channels), channels));
+    // (W W')^-1 = L^-T L^-1.
+    const factorPtr = frame.reserve(8 * channels * channels);
+    kernels.transpose(factorPtr, inversePtr, channels, channels);
+    kernels.multiply(gramPtr, factorPtr, inversePtr, channels, channels, channels);
+    kernels.multiply(transposedPtr, gramPtr, whitePtr, channels, channels, dim);
+    heap.f64(whitePtr, channels * dim).set(heap.f64(transposedPtr, channels * dim));
     if (roots) multiplyBlocks(runtime, whitePtr, channels, dim, roots);
     kernels.transpose(transposedPtr, whitePtr, channels, dim);
     return Float32Array.from(heap.f64(transposedPtr, channels * dim));
@@ -59,18 +64,22 @@ export function multiplyBlocks(
   });
 }
 
-/** gram (n, n) X = right (n, width) by Cholesky; right becomes X, gram its factor. */
-function solveInPlace(gram: Float64Array, right: Float64Array, n: number, width: number): void {
-  factor(gram, n);
-  const rowOf = (i: number): Float64Array => right.subarray(i * width, (i + 1) * width);
+/** L^-1 (n, n), lower, of the Cholesky factor L of gram. */
+function inverseFactor(gram: Float64Array, n: number): Float64Array {
+  const lower = gram.slice();
+  factor(lower, n);
+  const inverse = new Float64Array(n * n);
   for (let i = 0; i < n; i++) {
-    for (let k = 0; k < i; k++) subtract(rowOf(i), rowOf(k), gram[i * n + k]);
-    divide(rowOf(i), gram[i * n + i]);
+    const row = inverse.subarray(i * n, i * n + i);
+    for (let k = 0; k < i; k++) {
+      const l = lower[i * n + k];
+      for (let j = 0; j <= k; j++) row[j] -= l * inverse[k * n + j];
+    }
+    const diagonal = lower[i * n + i];
+    for (let j = 0; j < i; j++) row[j] /= diagonal;
+    inverse[i * n + i] = 1 / diagonal;
   }
-  for (let i = n - 1; i >= 0; i--) {
-    for (let k = i + 1; k < n; k++) subtract(rowOf(i), rowOf(k), gram[k * n + i]);
-    divide(rowOf(i), gram[i * n + i]);
-  }
+  return inverse;
 }
 
 /** Lower Cholesky factor in place; rows that rounding made dependent get a tiny ridge. */
@@ -88,12 +97,4 @@ function factor(a: Float64Array, n: number): void {
     if (!Number.isFinite(a[i * n + i]))
       throw new ConvergenceError(`basis rows: expected finite numbers, got ${a[i * n + i]}`);
   }
-}
-
-function subtract(row: Float64Array, other: Float64Array, factor: number): void {
-  for (let i = 0; i < row.length; i++) row[i] -= factor * other[i];
-}
-
-function divide(row: Float64Array, divisor: number): void {
-  for (let i = 0; i < row.length; i++) row[i] /= divisor;
 }

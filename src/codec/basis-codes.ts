@@ -87,9 +87,28 @@ interface RowFit {
 }
 
 function fewestBits(row: Float64Array, allowed: number): RowFit {
-  let fit = fitRow(row, LEAST_BASIS_BITS);
+  let fit = fitRow(row, likelyBits(row, allowed));
+  // Clips may make do with less.
+  while (fit.error <= allowed && fit.bits > LEAST_BASIS_BITS) {
+    const fewer = fitRow(row, fit.bits - 1);
+    if (fewer.error > allowed) return fit;
+    fit = fewer;
+  }
   while (fit.error > allowed && fit.bits < MOST_BASIS_BITS) fit = fitRow(row, fit.bits + 1);
   return fit;
+}
+
+/** The fewest bits whose even steps, a twelfth of their square in error, keep within `allowed`. */
+function likelyBits(row: Float64Array, allowed: number): number {
+  let [top, square] = [0, 0];
+  for (const x of row) {
+    top = Math.max(top, Math.abs(x));
+    square += x * x;
+  }
+  let bits = LEAST_BASIS_BITS;
+  const errorAt = (b: number): number => (row.length * (top / (2 ** (b - 1) - 1)) ** 2) / 12 / square;
+  while (bits < MOST_BASIS_BITS && errorAt(bits) > allowed) bits++;
+  return bits;
 }
 
 /** The scale of least squared error among the clips. */
@@ -118,9 +137,14 @@ const codeOf = (x: number, scale: number, last: number): number =>
 
 /** The rows that a reader sees: (channels, dim) f32. */
 export function basisRows(basis: CodedBasis, dim: number): Float32Array {
+  const { codes, scales } = basis;
   const columns = basis.columnScales && Float32Array.from(basis.columnScales, fromHalf);
-  return Float32Array.from(basis.codes, (code, i) => {
-    const x = Math.fround(code * basis.scales[Math.floor(i / dim)]);
-    return columns ? x * columns[i % dim] : x;
-  });
+  const rows = new Float32Array(codes.length);
+  for (let c = 0, i = 0; c < scales.length; c++) {
+    for (let d = 0; d < dim; d++, i++) {
+      const x = Math.fround(codes[i] * scales[c]);
+      rows[i] = columns ? x * columns[d] : x;
+    }
+  }
+  return rows;
 }

@@ -24,7 +24,7 @@ export interface Basis {
 }
 
 /** From this dimension on only the leading channels are looked for. */
-const TRUNCATE_FROM = 512;
+const TRUNCATE_FROM = 1024;
 const OVERSAMPLE = 32;
 const ITERATIONS = 2;
 

@@ -6,7 +6,7 @@ export interface Geometry {
   layerCount: number;
   /** kv heads a layer, 1 to 32. */
   kvHeads: number;
-  /** Elements a head, even, 32 to 256. */
+  /** Elements a head, a multiple of 4, 32 to 256. */
   headDim: number;
 }
 

@@ -62,6 +62,10 @@ export const channelCount = ({ count8, count4, count2, count1 }: WidthCounts): n
 export const planeCount = (counts: WidthCounts): number =>
   2 * counts.count8 + counts.count4 + Math.ceil(counts.count2 / 2) + Math.ceil(counts.count1 / 4);
 
+/** Bits of byte `byte` of a plane that hold codes, where the block has `used` tokens. */
+export const usedNibbles = (byte: number, used: number): number =>
+  (byte < used ? 0x0f : 0) | (byte + PLANE_BYTES < used ? 0xf0 : 0);
+
 export const blockCount = (tokens: number): number => Math.ceil(tokens / BLOCK_TOKENS);
 
 export const roundUp = (value: number, multiple: number): number => Math.ceil(value / multiple) * multiple;
