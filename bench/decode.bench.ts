@@ -170,8 +170,16 @@ function scoreTime(runtime: Runtime, one: LongCache, layers: number): number {
       const layer = { kvHeads, headDim, segments: [segment], sinks: none, recent: none, anchorSpan, rotaryPtr };
       const settings = { ...DEFAULT_CACHE_OPTIONS, budgetTokens: undefined };
       const call = { runtime, layer, queriesPtr, shared: one.queryHeads / kvHeads, settings, report: noReport() };
+      const heads = { first: 0, end: kvHeads };
       const part = { segment, first: 0, blocks: codedCount / BLOCK_TOKENS, chosen: [] };
-      const slots = { ptr: slotsPtr, stride: codedCount, exactFirst: codedCount, count: codedCount, parts: [part] };
+      const slots = {
+        ptr: slotsPtr,
+        stride: codedCount,
+        exactFirst: codedCount,
+        count: codedCount,
+        parts: [part],
+        heads,
+      };
       for (const group of keys) scoreGroup(call, part, group, slots);
     }, 400);
   });

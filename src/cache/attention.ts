@@ -83,9 +83,23 @@ export interface AttendCall {
   inspect?: ((slots: Slots) => void) | undefined;
 }
 
-/** Scores, then weights, of every query: (queryHeads, stride) f32 in the slots above. */
-export interface Slots {
+/** kv heads first … end - 1. */
+export interface HeadRange {
+  first: number;
+  end: number;
+}
+
+/**
+ * Scores, then weights: (queries, stride) f32 in the slots above, query q of the layer at ptr + 4 * q * stride. Only
+ * those of `heads` are held.
+ */
+export interface Slots extends SlotPlan {
   ptr: number;
+  heads: HeadRange;
+}
+
+/** What has slots, for all queries alike. */
+export interface SlotPlan {
   stride: number;
   exactFirst: number;
   count: number;
@@ -102,30 +116,46 @@ export interface SegmentSlots {
   chosen: (number[] | undefined)[];
 }
 
+/** Slots of as many kv heads as fit are held at a time, of one at least: long contexts need no more memory for it. */
+const MOST_SLOT_BYTES = 2 ** 21;
+
 /** Outputs (queryHeads, headDim) f32 at outPtr. At least one token is held. */
 export function attendLayer(call: AttendCall, outPtr: number): void {
   const { runtime, layer, shared } = call;
+  const plan = planSlots(call);
+  runtime.heap.f32(outPtr, layer.kvHeads * shared * layer.headDim).fill(0);
+  const headBytes = 4 * shared * plan.stride;
+  const heads = Math.max(1, Math.min(layer.kvHeads, Math.floor(MOST_SLOT_BYTES / headBytes)));
+  for (let first = 0; first < layer.kvHeads; first += heads) {
+    attendHeads(call, plan, { first, end: Math.min(layer.kvHeads, first + heads) }, outPtr);
+  }
+}
+
+function attendHeads(call: AttendCall, plan: SlotPlan, heads: HeadRange, outPtr: number): void {
+  const { runtime, layer, shared } = call;
   const { kernels, heap } = runtime;
-  const { headDim, kvHeads } = layer;
-  const queryHeads = kvHeads * shared;
+  const { headDim } = layer;
+  const [firstQuery, queries] = [heads.first * shared, (heads.end - heads.first) * shared];
   heap.scratch((frame) => {
-    const slots = reserveSlots(call, frame, true);
+    const slots = reserveSlots(call, frame, plan, heads);
     scoreLayer(call, slots);
     call.inspect?.(slots);
-    const inversesPtr = frame.reserve(4 * queryHeads);
-    const inverses = Float32Array.from({ length: queryHeads }, (_, q) => {
-      const rowPtr = slots.ptr + 4 * q * slots.stride;
+    const sumsPtr = frame.reserve(4 * queries);
+    const inverses = Float32Array.from({ length: queries }, (_, i) => {
+      const rowPtr = slots.ptr + 4 * (firstQuery + i) * slots.stride;
       return 1 / kernels.exponentials(rowPtr, rowPtr, slots.count, 1 / Math.sqrt(headDim));
     });
-    heap.f32(inversesPtr, queryHeads).set(inverses);
-    heap.f32(outPtr, queryHeads * headDim).fill(0);
+    heap.f32(sumsPtr, queries).set(inverses);
     for (const { rows, first } of exactParts(layer, slots)) mixExact(call, rows, slots, first, outPtr);
+    // As slots: query q of the layer at 4 * q.
+    const inversesPtr = sumsPtr - 4 * firstQuery;
     for (const part of slots.parts) {
       part.segment.values.forEach((group, i) => {
         mixGroup(call, group, part, part.chosen[i], slots, inversesPtr, outPtr);
       });
     }
-    kernels.scaleRows(outPtr, outPtr, inversesPtr, queryHeads, headDim);
+    const toPtr = outPtr + 4 * firstQuery * headDim;
+    kernels.scaleRows(toPtr, toPtr, sumsPtr, queries, headDim);
   });
 }
 
@@ -138,7 +168,7 @@ export function scoresByPosition(call: AttendCall, tokens: number, out: Float32A
   const queryHeads = layer.kvHeads * shared;
   out.fill(-Infinity);
   runtime.heap.scratch((frame) => {
-    const slots = reserveSlots(call, frame, true);
+    const slots = reserveSlots(call, frame, planSlots(call), { first: 0, end: layer.kvHeads });
     scoreLayer(call, slots);
     const scores = runtime.heap.f32(slots.ptr, queryHeads * slots.stride);
     const copy = (query: number, slot: number, position: number, count: number): void => {
@@ -167,7 +197,7 @@ export function scoreLayer(call: AttendCall, slots: Slots): void {
   const { layer, report } = call;
   for (const { rows, first } of exactParts(layer, slots)) {
     scoreExact(call, rows, slots, first);
-    report.exactBytes += 8 * layer.kvHeads * layer.headDim * rows.count;
+    report.exactBytes += 8 * (slots.heads.end - slots.heads.first) * layer.headDim * rows.count;
   }
   for (const part of slots.parts) {
     part.segment.keys.forEach((group, i) => {
@@ -176,10 +206,10 @@ export function scoreLayer(call: AttendCall, slots: Slots): void {
   }
 }
 
-/** Slots for the tokens that are attended to; with `select` the budget decides which blocks those are. */
-export function reserveSlots(call: AttendCall, frame: Frame, select: boolean): Slots {
-  const { layer, shared, settings } = call;
-  const budgets = select ? budgetsOf(layer.segments, settings.budgetTokens) : [];
+/** Slots for the tokens that are attended to; a budget decides which blocks those are. */
+function planSlots(call: AttendCall): SlotPlan {
+  const { layer, settings } = call;
+  const budgets = budgetsOf(layer.segments, settings.budgetTokens);
   let first = 0;
   const parts = layer.segments.map((segment, i): SegmentSlots => {
     const chosen = segment.keys.map((group, g) => chooseBlocks(call, segment, group, budgets[i], segment.landmarks[g]));
@@ -189,8 +219,19 @@ export function reserveSlots(call: AttendCall, frame: Frame, select: boolean): S
     return part;
   });
   const count = first + layer.sinks.count + layer.recent.count;
-  const stride = Math.ceil(count / 4) * 4;
-  return { ptr: frame.reserve(4 * layer.kvHeads * shared * stride), stride, exactFirst: first, count, parts };
+  return { stride: Math.ceil(count / 4) * 4, exactFirst: first, count, parts };
+}
+
+function reserveSlots({ shared }: AttendCall, frame: Frame, plan: SlotPlan, heads: HeadRange): Slots {
+  const rowBytes = 4 * plan.stride;
+  const ptr = frame.reserve(rowBytes * (heads.end - heads.first) * shared) - rowBytes * heads.first * shared;
+  return { ...plan, ptr, heads };
+}
+
+/** The kv heads of a group among `heads`, counted in the layer. */
+export function headsWithin({ model: { shape } }: GroupTokens, heads: HeadRange): HeadRange {
+  const { firstHead, headCount } = shape;
+  return { first: Math.max(firstHead, heads.first), end: Math.min(firstHead + headCount, heads.end) };
 }
 
 /** Blocks of each segment, by its part of all tokens. */
@@ -211,7 +252,7 @@ function exactParts(layer: LayerTokens, slots: Slots): { rows: ExactRows; first:
 
 function scoreExact(call: AttendCall, rows: ExactRows, slots: Slots, first: number): void {
   const { kvHeads, headDim } = call.layer;
-  for (let head = 0; head < kvHeads; head++) {
+  for (let head = slots.heads.first; head < slots.heads.end; head++) {
     const scoresPtr = slots.ptr + 4 * (head * call.shared * slots.stride + first);
     const keysPtr = rows.keyPtr(0) + 4 * head * headDim;
     const queryPtr = call.queriesPtr + 4 * head * call.shared * headDim;
@@ -223,7 +264,7 @@ function scoreExact(call: AttendCall, rows: ExactRows, slots: Slots, first: numb
 
 function mixExact(call: AttendCall, rows: ExactRows, slots: Slots, first: number, outPtr: number): void {
   const { kvHeads, headDim } = call.layer;
-  for (let head = 0; head < kvHeads; head++) {
+  for (let head = slots.heads.first; head < slots.heads.end; head++) {
     const weightsPtr = slots.ptr + 4 * (head * call.shared * slots.stride + first);
     const valuesPtr = rows.valuePtr(0) + 4 * head * headDim;
     const toPtr = outPtr + 4 * head * call.shared * headDim;

@@ -19,6 +19,8 @@ export class Landmarks {
   readonly #dim: number;
   #ptr = 0;
   #capacity = 0;
+  /** Tokens of the group when last brought up to it. */
+  #tokens = -1;
   /** Least cosine of a token to its landmark, a block. */
   #cosines: number[] = [];
 
@@ -33,13 +35,15 @@ export class Landmarks {
 
   /** Numbers of the outlier blocks. */
   get outliers(): number[] {
-    const count = Math.floor(this.#cosines.length * OUTLIER_PART);
+    const count = Math.ceil(this.#cosines.length * OUTLIER_PART);
     const order = this.#cosines.map((_, i) => i).sort((a, b) => this.#cosines[a] - this.#cosines[b] || a - b);
     return order.slice(0, count);
   }
 
   /** Brings the landmarks up to the full blocks of the group, after tokens were appended or forgotten. */
   update(layer: Pick<LayerTokens, "anchorSpan" | "rotaryPtr">, segment: Segment, group: GroupTokens): void {
+    if (group.count === this.#tokens) return;
+    this.#tokens = group.count;
     const { heap } = this.#runtime;
     const blocks = group.blocks.length;
     this.#makeRoom(blocks);
@@ -59,6 +63,7 @@ export class Landmarks {
   /** Forgets the blocks from number `blocks` on. */
   truncate(blocks: number): void {
     this.#cosines.length = Math.min(this.#cosines.length, blocks);
+    this.#tokens = -1;
   }
 
   /** maxima (queries of the group, blocks) f32: the best score of a block's landmarks. */

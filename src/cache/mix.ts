@@ -1,7 +1,14 @@
 /** Values of coded tokens: weighted sums in latent space over the blocks that count, then one synthesis a head. */
 import { BLOCK_TOKENS, mixScratchBytes, mixSumBytes, roundUp } from "../codec/layout.ts";
 import type { Runtime } from "../runtime/runtime.ts";
-import type { AttendCall, LayerTokens, SegmentSlots, Slots } from "./attention.ts";
+import {
+  type AttendCall,
+  type HeadRange,
+  headsWithin,
+  type LayerTokens,
+  type SegmentSlots,
+  type Slots,
+} from "./attention.ts";
 import { putGroup } from "./descriptor.ts";
 import type { GroupTokens } from "./group-tokens.ts";
 
@@ -17,10 +24,11 @@ export function mixGroup(
 ): void {
   const { runtime, layer, shared, settings } = call;
   const { model } = group;
-  if (part.blocks === 0 || model.channels === 0) return;
+  const heads = headsWithin(group, slots.heads);
+  if (part.blocks === 0 || model.channels === 0 || heads.first >= heads.end) return;
   const { kernels, heap } = runtime;
-  const firstQuery = model.shape.firstHead * shared;
-  const queryCount = model.shape.headCount * shared;
+  const firstQuery = heads.first * shared;
+  const queryCount = (heads.end - heads.first) * shared;
   const weightsPtr = slots.ptr + 4 * (firstQuery * slots.stride + part.first);
   heap.scratch((frame) => {
     const worthPtr = frame.reserve(4 * part.blocks);
@@ -43,15 +51,16 @@ export function mixGroup(
     const latentStride = roundUp(queryCount, 4) + 4;
     const latentsPtr = frame.reserve(4 * model.channels * latentStride);
     kernels.foldMix(latentsPtr, sumsPtr, model.scalesPtr, groupPtr, queryCount, latentStride);
-    addOutputs(runtime, layer, group, latentsPtr, latentStride, outPtr + 4 * firstQuery * layer.headDim, shared);
+    addOutputs(runtime, layer, group, heads, latentsPtr, latentStride, outPtr + 4 * firstQuery * layer.headDim, shared);
   });
 }
 
-/** outputs (headCount * shared, headDim) += synthesis of the latents. */
+/** outputs (queries of the heads, headDim) += synthesis of the latents. */
 function addOutputs(
   { kernels, heap }: Runtime,
   { headDim }: LayerTokens,
   { model }: GroupTokens,
+  heads: HeadRange,
   latentsPtr: number,
   latentStride: number,
   outPtr: number,
@@ -60,9 +69,10 @@ function addOutputs(
   const rowCount = roundUp(shared, 4);
   heap.scratch((frame) => {
     const rowsPtr = frame.reserve(4 * rowCount * headDim);
-    for (let head = 0; head < model.shape.headCount; head++) {
+    for (let head = 0; head < heads.end - heads.first; head++) {
       const fromPtr = latentsPtr + 4 * head * shared;
-      kernels.synthesize(rowsPtr, fromPtr, 0, model.slicePtrs[head], rowCount, headDim, model.channels, latentStride);
+      const slicePtr = model.slicePtrs[heads.first + head - model.shape.firstHead];
+      kernels.synthesize(rowsPtr, fromPtr, 0, slicePtr, rowCount, headDim, model.channels, latentStride);
       const out = heap.f32(outPtr + 4 * head * shared * headDim, shared * headDim);
       const rows = heap.f32(rowsPtr, shared * headDim);
       for (let i = 0; i < out.length; i++) out[i] += rows[i];

@@ -99,12 +99,12 @@ function errorOf(
 ): number | undefined {
   if (samples.length === 0) return undefined;
   const { kernels, heap } = runtime;
-  const { kvHeads, headDim } = layer;
+  const { headDim } = layer;
   const scale = 1 / Math.sqrt(headDim);
   let [total, queries] = [0, 0];
   heap.scratch((frame) => {
     const [exactPtr, codedPtr] = [frame.reserve(4 * shared * SAMPLES), frame.reserve(4 * SAMPLES)];
-    for (let head = 0; head < kvHeads; head++) {
+    for (let head = slots.heads.first; head < slots.heads.end; head++) {
       const slotsOf = samples.map((sample) => slotOf(slots, sample, head));
       const used = slotsOf.flatMap((slot, i) => (slot >= 0 ? [{ slot, i }] : []));
       if (used.length < 2) continue;

@@ -3,7 +3,14 @@ import { BookShelf } from "../codec/codebook.ts";
 import { BLOCK_TOKENS } from "../codec/layout.ts";
 import type { Frame } from "../runtime/heap.ts";
 import type { Runtime } from "../runtime/runtime.ts";
-import type { AttendCall, LayerTokens, Segment, SegmentSlots, Slots } from "./attention.ts";
+import {
+  type AttendCall,
+  headsWithin,
+  type LayerTokens,
+  type Segment,
+  type SegmentSlots,
+  type Slots,
+} from "./attention.ts";
 import type { GroupTokens } from "./group-tokens.ts";
 
 /** Rows reconstructed at a time: their f32 fill a second cache, not more. */
@@ -20,15 +27,19 @@ export function scoreReconstructed(
   const { runtime, layer, queriesPtr, shared } = call;
   const { model } = group;
   const { headDim } = layer;
+  const heads = headsWithin(group, slots.heads);
   for (let at = 0; at < part.blocks; at += BLOCKS_AT_A_TIME) {
     const count = Math.min(BLOCKS_AT_A_TIME, part.blocks - at);
     const mine = Array.from({ length: count }, (_, i) => blocks?.[at + i] ?? at + i);
     runtime.heap.scratch((frame) => {
       const rowsPtr = reconstructRows(runtime, frame, layer, part.segment, group, mine);
-      for (let head = 0; head < model.shape.headCount; head++) {
-        const query = (model.shape.firstHead + head) * shared;
+      for (let head = heads.first; head < heads.end; head++) {
+        const query = head * shared;
         const scoresPtr = slots.ptr + 4 * (query * slots.stride + part.first + at * BLOCK_TOKENS);
-        const [keysPtr, queryPtr] = [rowsPtr + 4 * head * headDim, queriesPtr + 4 * query * headDim];
+        const [keysPtr, queryPtr] = [
+          rowsPtr + 4 * (head - model.shape.firstHead) * headDim,
+          queriesPtr + 4 * query * headDim,
+        ];
         const rows = count * BLOCK_TOKENS;
         runtime.kernels.scoreRows(scoresPtr, keysPtr, queryPtr, rows, headDim, shared, model.dim, slots.stride);
       }

@@ -12,7 +12,14 @@ import {
 } from "../codec/layout.ts";
 import type { Frame } from "../runtime/heap.ts";
 import type { Runtime } from "../runtime/runtime.ts";
-import type { AttendCall, Segment, SegmentSlots, Slots } from "./attention.ts";
+import {
+  type AttendCall,
+  type HeadRange,
+  headsWithin,
+  type Segment,
+  type SegmentSlots,
+  type Slots,
+} from "./attention.ts";
 import { putGroup } from "./descriptor.ts";
 import type { GroupTokens } from "./group-tokens.ts";
 import { scoreReconstructed } from "./reconstruct.ts";
@@ -50,22 +57,25 @@ export function scoreGroup(
 ): void {
   if (part.blocks === 0) return;
   const { layer, shared, report } = call;
-  const { firstHead, headCount } = group.model.shape;
+  const heads = headsWithin(group, slots.heads);
+  if (heads.first >= heads.end) return;
   const rowPtr = (query: number): number => slots.ptr + 4 * (query * slots.stride + part.first);
   if (isScoredOnPlanes(layer.anchorSpan, group)) {
     const runs = runsOf(layer.anchorSpan, 0, part.blocks, blocks);
-    eachQuerySet(call, group, (head, query, count) => {
+    eachQuerySet(call, group, heads, (head, query, count) => {
       const rows = { ptr: rowPtr(query), stride: slots.stride };
       scoreRuns(call, part.segment, group, head, query, count, runs, false, rows);
     });
   } else {
     scoreReconstructed(call, part, group, slots, blocks);
   }
-  report.scoredKeyBytes += part.blocks * group.model.planes * PLANE_BYTES;
+  // Planes count once, however many passes over heads there are.
+  if (heads.first === group.model.shape.firstHead)
+    report.scoredKeyBytes += part.blocks * group.model.planes * PLANE_BYTES;
   const used = group.count % BLOCK_TOKENS;
   const hasLast = !blocks || blocks[blocks.length - 1] === group.blocks.length - 1;
   if (used === 0 || !hasLast) return;
-  for (let q = firstHead * shared; q < (firstHead + headCount) * shared; q++) {
+  for (let q = heads.first * shared; q < heads.end * shared; q++) {
     const free = BLOCK_TOKENS - used;
     call.runtime.heap.f32(rowPtr(q) + 4 * (part.blocks * BLOCK_TOKENS - free), free).fill(-Infinity);
   }
@@ -75,11 +85,12 @@ export function scoreGroup(
 export function eachQuerySet(
   { shared }: AttendCall,
   { model }: GroupTokens,
+  heads: HeadRange,
   work: (head: number, query: number, count: number) => void,
 ): void {
-  for (let head = 0; head < model.shape.headCount; head++) {
+  for (let head = heads.first; head < heads.end; head++) {
     for (let q = 0; q < shared; q += MOST_SET_QUERIES) {
-      work(head, (model.shape.firstHead + head) * shared + q, Math.min(MOST_SET_QUERIES, shared - q));
+      work(head - model.shape.firstHead, head * shared + q, Math.min(MOST_SET_QUERIES, shared - q));
     }
   }
 }

@@ -3,7 +3,7 @@
  * highest are attended to. A block is what planes are read by; a token that stands out lifts its whole block.
  */
 import { BLOCK_TOKENS, PLANE_BYTES, planeCount } from "../codec/layout.ts";
-import type { AttendCall, Segment } from "./attention.ts";
+import { type AttendCall, headsWithin, type Segment } from "./attention.ts";
 import type { GroupTokens } from "./group-tokens.ts";
 import type { Landmarks } from "./landmarks.ts";
 import { eachQuerySet, runsOf, scoreRuns } from "./score.ts";
@@ -45,7 +45,7 @@ function scanPlanes(call: AttendCall, segment: Segment, group: GroupTokens, maxi
     for (let from = 0; from < blocks; from += BLOCKS_AT_A_TIME) {
       const count = Math.min(BLOCKS_AT_A_TIME, blocks - from);
       const runs = runsOf(layer.anchorSpan, from, count);
-      eachQuerySet(call, group, (head, query, queries) => {
+      eachQuerySet(call, group, headsWithin(group, { first: 0, end: layer.kvHeads }), (head, query, queries) => {
         scoreRuns(call, segment, group, head, query, queries, runs, true, { ptr: scoresPtr, stride });
         for (let q = 0; q < queries; q++) {
           // Free places of the last block hold anything.
@@ -60,18 +60,19 @@ function scanPlanes(call: AttendCall, segment: Segment, group: GroupTokens, maxi
   report.scannedKeyBytes += blocks * planeCount(group.model.leading) * PLANE_BYTES;
 }
 
-/** The greatest of a block's maxima over queries, each below its query's own best: queries differ in scale. */
-function worthOf({ runtime, shared }: AttendCall, group: GroupTokens, maximaPtr: number): Float32Array {
+/**
+ * What a block is worth: the attention that its best token gets among the best tokens of all blocks, summed over the
+ * queries. Measured on real caches, that keeps more of the attention than the best score of any query.
+ */
+function worthOf({ runtime, layer, shared }: AttendCall, group: GroupTokens, maximaPtr: number): Float32Array {
+  const { kernels, heap } = runtime;
   const blocks = group.blocks.length;
-  const worth = new Float32Array(blocks).fill(-Infinity);
+  const worth = new Float32Array(blocks);
   for (let q = 0; q < shared * group.model.shape.headCount; q++) {
-    const maxima = runtime.heap.f32(maximaPtr + 4 * q * blocks, blocks);
-    let top = -Infinity;
-    for (let i = 0; i < blocks; i++) if (maxima[i] > top) top = maxima[i];
-    for (let i = 0; i < blocks; i++) {
-      const below = maxima[i] - top;
-      if (below > worth[i]) worth[i] = below;
-    }
+    const rowPtr = maximaPtr + 4 * q * blocks;
+    kernels.softmax(rowPtr, rowPtr, blocks, 1 / Math.sqrt(layer.headDim));
+    const weights = heap.f32(rowPtr, blocks);
+    for (let i = 0; i < blocks; i++) worth[i] += weights[i];
   }
   return worth;
 }
