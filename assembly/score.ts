@@ -269,13 +269,27 @@ export function scorePlanes(
 @inline
 function sumBlock(setPtr: usize, planesPtr: usize, queries: i32): void {
   const planeCount = load<i32>(setPtr, SET_PLANE_COUNT);
-  const sumsPtr = setPtr + SET_SUMS;
   let runPtr = setPtr + SET_RUNS;
   const runsEndPtr = runPtr + <usize>load<i32>(setPtr, SET_RUN_COUNT);
   const lowsPtr = runPtr + roundUp16(planeCount);
-  const nibbleMask = i8x16.splat(15);
-  // High bytes first: they start the sums.
+  const highsPtr = lowsPtr + PLANE_BYTES * <usize>(planeCount * queries);
   const wideEndPtr = planesPtr + PLANE_BYTES * <usize>load<i32>(setPtr, SET_WIDE_COUNT);
+  // High bytes first: they start the sums.
+  sumPlanes(setPtr, planesPtr, wideEndPtr, highsPtr, queries, true);
+  let entryPtr = lowsPtr;
+  for (; runPtr < runsEndPtr; runPtr++) {
+    const runBytes = PLANE_BYTES * <usize>load<u8>(runPtr);
+    sumPlanes(setPtr, planesPtr, planesPtr + runBytes, entryPtr, queries, false);
+    planesPtr += runBytes;
+    entryPtr += runBytes * <usize>queries;
+  }
+}
+
+// Bytes of the planes of one run added up in u8, then put into the sums. `queries` and `areHigh` are constants.
+// @ts-expect-error: decorator
+@inline
+function sumPlanes(setPtr: usize, planesPtr: usize, endPtr: usize, entryPtr: usize, queries: i32, areHigh: bool): void {
+  const nibbleMask = i8x16.splat(15);
   let a0 = i8x16.splat(0);
   let b0 = a0;
   let a1 = a0;
@@ -284,9 +298,8 @@ function sumBlock(setPtr: usize, planesPtr: usize, queries: i32): void {
   let b2 = a0;
   let a3 = a0;
   let b3 = a0;
-  let entryPtr = lowsPtr + PLANE_BYTES * <usize>(planeCount * queries);
-  for (let ptr = planesPtr; ptr < wideEndPtr; ptr += PLANE_BYTES, entryPtr += PLANE_BYTES * <usize>queries) {
-    const plane = v128.load(ptr);
+  for (; planesPtr < endPtr; planesPtr += PLANE_BYTES, entryPtr += PLANE_BYTES * <usize>queries) {
+    const plane = v128.load(planesPtr);
     const a = v128.and(plane, nibbleMask);
     const b = i8x16.shr_u(plane, 4);
     const entries0 = v128.load(entryPtr);
@@ -308,51 +321,19 @@ function sumBlock(setPtr: usize, planesPtr: usize, queries: i32): void {
       b3 = i8x16.add(b3, i8x16.swizzle(entries3, b));
     }
   }
+  const sumsPtr = setPtr + SET_SUMS;
   const lowBits = load<i32>(setPtr, SET_LOW_BITS);
-  startSums(sumsPtr, a0, b0, lowBits);
-  if (queries > 1) startSums(sumsPtr + 64, a1, b1, lowBits);
-  if (queries > 2) startSums(sumsPtr + 128, a2, b2, lowBits);
-  if (queries > 3) startSums(sumsPtr + 192, a3, b3, lowBits);
+  putSums(sumsPtr, a0, b0, lowBits, areHigh);
+  if (queries > 1) putSums(sumsPtr + 64, a1, b1, lowBits, areHigh);
+  if (queries > 2) putSums(sumsPtr + 128, a2, b2, lowBits, areHigh);
+  if (queries > 3) putSums(sumsPtr + 192, a3, b3, lowBits, areHigh);
+}
 
-  entryPtr = lowsPtr;
-  for (; runPtr < runsEndPtr; runPtr++) {
-    a0 = i8x16.splat(0);
-    b0 = a0;
-    a1 = a0;
-    b1 = a0;
-    a2 = a0;
-    b2 = a0;
-    a3 = a0;
-    b3 = a0;
-    const runEndPtr = planesPtr + PLANE_BYTES * <usize>load<u8>(runPtr);
-    for (; planesPtr < runEndPtr; planesPtr += PLANE_BYTES, entryPtr += PLANE_BYTES * <usize>queries) {
-      const plane = v128.load(planesPtr);
-      const a = v128.and(plane, nibbleMask);
-      const b = i8x16.shr_u(plane, 4);
-      const entries0 = v128.load(entryPtr);
-      a0 = i8x16.add(a0, i8x16.swizzle(entries0, a));
-      b0 = i8x16.add(b0, i8x16.swizzle(entries0, b));
-      if (queries > 1) {
-        const entries1 = v128.load(entryPtr, 16);
-        a1 = i8x16.add(a1, i8x16.swizzle(entries1, a));
-        b1 = i8x16.add(b1, i8x16.swizzle(entries1, b));
-      }
-      if (queries > 2) {
-        const entries2 = v128.load(entryPtr, 32);
-        a2 = i8x16.add(a2, i8x16.swizzle(entries2, a));
-        b2 = i8x16.add(b2, i8x16.swizzle(entries2, b));
-      }
-      if (queries > 3) {
-        const entries3 = v128.load(entryPtr, 48);
-        a3 = i8x16.add(a3, i8x16.swizzle(entries3, a));
-        b3 = i8x16.add(b3, i8x16.swizzle(entries3, b));
-      }
-    }
-    addLow(sumsPtr, a0, b0);
-    if (queries > 1) addLow(sumsPtr + 64, a1, b1);
-    if (queries > 2) addLow(sumsPtr + 128, a2, b2);
-    if (queries > 3) addLow(sumsPtr + 192, a3, b3);
-  }
+// @ts-expect-error: decorator
+@inline
+function putSums(ptr: usize, a: v128, b: v128, lowBits: i32, areHigh: bool): void {
+  if (areHigh) startSums(ptr, a, b, lowBits);
+  else addLow(ptr, a, b);
 }
 
 /** The same without runs: both bytes of every plane, a query at a time. */
