@@ -43,6 +43,9 @@ await build({
     "index.web": "src/runtime/load/web.ts",
     "index.workerd": "src/runtime/load/workerd.ts",
     reference: "src/reference/index.ts",
+    "engines/transformers-js": "src/engines/transformers-js.ts",
+    "engines/onnxruntime": "src/engines/onnxruntime.ts",
+    "engines/llama-cpp": "src/engines/llama-cpp.ts",
     "engines/safetensors": "src/engines/safetensors.ts",
   },
 });

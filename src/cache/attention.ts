@@ -1,6 +1,7 @@
 /**
  * Attention of one layer's queries on its tokens as they lie: exact rows by f32 dot products, coded blocks by tables on
- * planes; one softmax over all; values mixed in latent space and synthesized once a head. codec.md sections 1.1 and 5.
+ * planes; one softmax over all; values mixed in latent space and synthesized once a head. ARCHITECTURE.md,
+ * "Life of a query".
  *
  *   slots of a query's scores   blocks attended to of each segment, 32 a block | sinks | recent
  */
@@ -39,7 +40,7 @@ export interface LayerTokens {
 export interface AttendSettings {
   /** Steps of score tables, in logits: the error of a score is about that. */
   scoreStep: number;
-  /** Part of a query's weight whose values may be left out. */
+  /** Part of a query's weight whose values may be left out, a segment and value group. */
   mixTolerance: number;
   /** Coded tokens to attend to, or undefined for all. */
   budgetTokens: number | undefined;
@@ -56,7 +57,10 @@ export interface AttendReport {
   /** Blocks whose values were mixed, of how many that had weights. */
   mixedBlocks: number;
   blocks: number;
-  /** Greatest weight of a query that was left out of the mix: the output misses at most that times the greatest value. */
+  /**
+   * Greatest weight of a query that was left out of the mix of a segment's value group: the output misses at most that
+   * times the greatest value, a segment.
+   */
   leftOutWeight: number;
 }
 

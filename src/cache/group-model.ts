@@ -12,6 +12,7 @@ import {
   PLANE_BYTES,
   partCount,
   planeCount,
+  roundUp,
   valueBlockBytes,
   type WidthCounts,
 } from "../codec/layout.ts";
@@ -28,6 +29,15 @@ export type GroupShape = Omit<CodedGroup, "planes" | "norms"> & { norms?: { leas
 /** Blocks of about this many bytes are taken from the heap at a time. */
 const SLAB_BYTES = 32768;
 const MOST_SLAB_BLOCKS = 64;
+const slabBlocks = (blockBytes: number): number =>
+  Math.max(1, Math.min(MOST_SLAB_BLOCKS, Math.floor(SLAB_BYTES / blockBytes)));
+
+/** Bytes of the slabs that so many blocks take. */
+export const slabBytes = (blockBytes: number, blocks: number): number =>
+  roundUp(blocks, slabBlocks(blockBytes)) * blockBytes;
+
+export const blockBytesOf = (role: GroupModel["role"], planes: number): number =>
+  role === "keys" ? PLANE_BYTES * Math.max(1, planes) : valueBlockBytes(planes);
 
 export class GroupModel {
   readonly shape: GroupShape;
@@ -73,9 +83,8 @@ export class GroupModel {
     this.leading = leadingCounts(this.counts);
     this.planes = planeCount(this.counts);
     this.parts = partCount(this.counts);
-    this.blockBytes = this.role === "keys" ? PLANE_BYTES * Math.max(1, this.planes) : valueBlockBytes(this.planes);
-    const slabBlocks = Math.max(1, Math.min(MOST_SLAB_BLOCKS, Math.floor(SLAB_BYTES / this.blockBytes)));
-    this.pool = new BlockPool(runtime.heap, this.blockBytes, slabBlocks);
+    this.blockBytes = blockBytesOf(this.role, this.planes);
+    this.pool = new BlockPool(runtime.heap, this.blockBytes, slabBlocks(this.blockBytes));
     try {
       const rows = basisRows(shape.basis, this.dim);
       const levels = partLevels(runtime, shape.books);
@@ -130,6 +139,16 @@ export class GroupModel {
     for (const ptr of this.#reserved) this.#runtime.heap.release(ptr);
     this.#reserved.length = 0;
     this.pool.dispose();
+  }
+
+  /** Bytes that the heap gets back when these blocks of one user are given back. */
+  bytesFreedBy(blocks: number[]): number {
+    return this.pool.bytesFreedBy(blocks.filter((ptr) => !this.isShared(ptr)));
+  }
+
+  /** Bytes that the heap gets back when one user is gone. */
+  get bytesFreedByRelease(): number {
+    return this.#users === 1 ? this.bytes : 0;
   }
 
   /** Address of a block with one user; its content is undefined. */

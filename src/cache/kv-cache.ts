@@ -5,7 +5,7 @@
 import type { CodedCache } from "../codec/coded.ts";
 import { checkGeometry, type Geometry, rowDim } from "../codec/geometry.ts";
 import { checkRotary, putRotary, type Rotary } from "../codec/rotary.ts";
-import { DisposedError, expectInteger, MismatchError } from "../errors.ts";
+import { DisposedError, expectInteger, MismatchError, UnsupportedError } from "../errors.ts";
 import type { Frame } from "../runtime/heap.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { type AttendReport, type AttendSettings, noReport } from "./attention.ts";
@@ -26,8 +26,12 @@ export interface RowLayout {
 export interface CacheStats {
   /** Tokens held by layer 0. */
   tokens: number;
+  /** Of layer 0: layers code their blocks at different tokens. */
   codedTokens: number;
-  /** Bytes held from linear memory: planes and norms, bases and levels, exact tokens. Forks count what they share. */
+  /**
+   * Bytes held from linear memory: slabs of blocks; bases, levels and landmarks; exact tokens and the monitor's samples.
+   * Forks count what they share.
+   */
   bytes: { codes: number; model: number; exact: number; total: number };
   /** Bits an element of all tokens, everything counted. */
   bitsPerElement: number;
@@ -79,7 +83,9 @@ export class KvCache {
 
   static #load(runtime: Runtime, coded: CodedCache, given: Partial<CacheOptions>, keepTokens: boolean): KvCache {
     const { geometry, rotary, anchorSpan, exactType } = coded;
-    const grouping = coded.layers.every((layer) => layer.keys.length === geometry.kvHeads) ? "head" : "layer";
+    const isByHead = coded.layers.every((layer) => layer.keys.length === geometry.kvHeads);
+    // One kv head is a layer and a head.
+    const grouping = geometry.kvHeads === 1 ? (given.grouping ?? "layer") : isByHead ? "head" : "layer";
     const fixed = { anchorSpan, exactType, grouping, ...(keepTokens && { sinks: coded.sinks }) } as const;
     expectFixed(fixed, given);
     const options = checkCacheOptions({ ...given, ...fixed });
@@ -122,7 +128,7 @@ export class KvCache {
 
   /**
    * Appends tokens to one layer. keys and values: f32 elements as `layout` says. Throws RangeError for arrays too short
-   * or not finite, CapacityError at the memory limit; nothing has changed then.
+   * or not finite, CapacityError at the memory limit; nothing has changed in the layer then.
    */
   append(layer: number, keys: Float32Array, values: Float32Array, layout: RowLayout): void {
     const target = this.#layer(layer);
@@ -158,9 +164,9 @@ export class KvCache {
   }
 
   /**
-   * Outputs of one layer's queries: queries (queryHeads, headDim) f32 after RoPE, at `position` (default: that of the
-   * last token), into out of the same shape. Throws RangeError for wrong sizes, queries that are not finite, a position
-   * before the last token, or an empty layer.
+   * Outputs of one layer's queries on all its tokens: queries (queryHeads, headDim) f32 after RoPE, into out of the same
+   * shape. `position`, if given, is only checked. Throws RangeError for wrong sizes, queries that are not finite, a
+   * position before the last token, or an empty layer.
    */
   attend(layer: number, queries: Float32Array, out: Float32Array, position?: number): AttendReport {
     const target = this.#layer(layer);
@@ -216,7 +222,10 @@ export class KvCache {
     target.noteQueries(queries, queryHeads, count, firstToken);
   }
 
-  /** Finishes fits that are under way; otherwise they take a step with every token appended to the last layer. */
+  /**
+   * Finishes fits that are under way; otherwise they take a step with every token appended to the last layer. Throws
+   * CapacityError where memory does not last; no token is lost then.
+   */
   settle(): void {
     this.#expectAlive();
     for (const layer of this.#layers) layer.settle();
@@ -246,7 +255,11 @@ export class KvCache {
     return copy;
   }
 
-  /** As an archive holds it; all layers must have the same tokens, coded alike. */
+  /**
+   * As an archive holds it, once layers have coded what they hold back for their turn. Throws RangeError where layers do
+   * not hold the same tokens, coded alike, UnsupportedError where one has no basis, or several after a refit or a change
+   * of precision.
+   */
   save(): CodedCache {
     this.#expectAlive();
     for (const layer of this.#layers) layer.catchUp();
@@ -254,8 +267,15 @@ export class KvCache {
     const { sinks, recent } = saved[0];
     const tokenCount = this.#layers[0].length;
     saved.forEach((layer, i) => {
-      if (layer.sinks === sinks && layer.recent === recent && this.#layers[i].length === tokenCount) return;
-      throw new RangeError(`layer ${i}: expected ${tokenCount} tokens as layer 0 has, got ${this.#layers[i].length}`);
+      const { length } = this.#layers[i];
+      if (length !== tokenCount) {
+        throw new RangeError(`layer ${i}: expected ${tokenCount} tokens as layer 0 has, got ${length}`);
+      }
+      if (layer.sinks === sinks && layer.recent === recent) return;
+      const got = `${layer.sinks} and ${layer.recent}`;
+      throw new UnsupportedError(
+        `layer ${i}: expected ${sinks} sinks and ${recent} recent tokens as layer 0 has, got ${got}`,
+      );
     });
     const { geometry, rotary, options, model } = this;
     return {

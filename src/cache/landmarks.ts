@@ -1,7 +1,7 @@
 /**
- * Landmarks: the mean key, after RoPE, of every chunk of 8 tokens (ShadowKV, arXiv 2410.21465). A chunk's mean stands
- * for its tokens when blocks are chosen, which asks for no codes at all: the only way where spans are too short to
- * score on planes. Blocks with a token far from its landmark are outliers and always chosen.
+ * Landmarks: the mean key, after RoPE and as coded, of every chunk of 8 tokens (ShadowKV, arXiv 2410.21465). A chunk's
+ * mean stands for its tokens when blocks are chosen, which asks for no codes at all: the only way where spans are too
+ * short to score on planes. Blocks with a token far from its landmark are outliers and always chosen.
  */
 import { BLOCK_TOKENS } from "../codec/layout.ts";
 import type { Runtime } from "../runtime/runtime.ts";
@@ -43,7 +43,6 @@ export class Landmarks {
   /** Brings the landmarks up to the full blocks of the group, after tokens were appended or forgotten. */
   update(layer: Pick<LayerTokens, "anchorSpan" | "rotaryPtr">, segment: Segment, group: GroupTokens): void {
     if (group.count === this.#tokens) return;
-    this.#tokens = group.count;
     const { heap } = this.#runtime;
     const blocks = group.blocks.length;
     this.#makeRoom(blocks);
@@ -58,6 +57,7 @@ export class Landmarks {
       });
     }
     this.#cosines.length = blocks;
+    this.#tokens = group.count;
   }
 
   /** Forgets the blocks from number `blocks` on. */

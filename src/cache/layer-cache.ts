@@ -270,7 +270,9 @@ export class LayerCache {
     const groups = this.#segments.flatMap(groupsOf);
     const codes = groups.reduce((sum, { model }) => sum + model.pool.bytesHeld, 0);
     const all = groups.reduce((sum, { model }) => sum + model.bytes, 0);
-    const landmarks = this.#segments.flatMap((segment) => segment.landmarks).reduce((sum, one) => sum + (one?.bytes ?? 0), 0);
+    const landmarks = this.#segments
+      .flatMap((segment) => segment.landmarks)
+      .reduce((sum, one) => sum + (one?.bytes ?? 0), 0);
     const exact = this.#sinks.bytes + this.#recent.bytes + this.#monitor.bytes;
     return { codes, model: all - codes + landmarks, exact };
   }

@@ -32,7 +32,7 @@ export class Monitor {
     return this.#ptr ? SAMPLES * this.#rowBytes : 0;
   }
 
-  /** Running KL(exact || coded) of attention among the samples, in nats. */
+  /** Running divergence of attention among the samples: close to KL(exact || coded) in nats. */
   get error(): number {
     return this.#error;
   }
@@ -128,15 +128,17 @@ function errorOf(
   return queries > 0 ? total / queries : undefined;
 }
 
-/** Weights below this count as this: a softmax in f32 can underflow. */
-const LEAST_WEIGHT = 1e-12;
-
+/**
+ * Triangular discrimination, sum of (p - q)^2 / (p + q): close to KL(p || q) where that is small, at most 2 (F. Topsoe,
+ * IEEE Trans. Inf. Theory 46, 2000), and made of products only, so that every host decides alike.
+ */
 function divergence(exact: Float32Array, coded: Float32Array): number {
   let sum = 0;
   for (let i = 0; i < exact.length; i++) {
-    if (exact[i] > LEAST_WEIGHT) sum += exact[i] * Math.log(exact[i] / Math.max(coded[i], LEAST_WEIGHT));
+    const both = exact[i] + coded[i];
+    if (both > 0) sum += (exact[i] - coded[i]) ** 2 / both;
   }
-  return Math.max(0, sum);
+  return sum;
 }
 
 /** 32 mixed bits of a counter (Murmur's finalizer). */

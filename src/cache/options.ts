@@ -11,19 +11,19 @@ export interface CacheOptions extends Omit<CodecOptions, "metric" | "attentionWe
   exactType: ElementType;
   /** Steps of score tables in logits. Smaller is slower: 0.001 keeps outputs within about 1e-3 of attention on restored rows. */
   scoreStep: number;
-  /** Part of each query's weight whose values may be left out of the mix. */
+  /** Part of each query's weight whose values may be left out of the mix, a segment and value group. */
   mixTolerance: number;
-  /** Tokens to attend to, or a fraction of the coded ones below 1; null for all. Sinks and recent tokens are always in. */
+  /** Coded tokens to attend to, below 1 a part of them, in whole blocks; null: all. Sinks and recent are always in. */
   budget: number | null;
   /** What chooses the tokens of a budget: leading planes, or landmarks (always where spans are shorter than a block). */
   selection: "planes" | "landmarks";
-  /** A layer is fitted again where its basis misses this many times what it missed at first; null: never. */
+  /** A layer is fitted again where its basis misses more than this many times what it missed at first; null: never. */
   driftLimit: number | null;
-  /** Every so many calls of `attend` a layer's attention is compared with exact attention; 0: never. */
+  /** Every so many calls of `attend` a layer's attention among sampled tokens is compared with exact scores; 0: never. */
   monitorEvery: number;
   /** Running KL of attention among sampled tokens, in nats, past which a layer's new tokens stay exact. */
   monitorLimit: number;
-  /** Bits of keys are chosen for this attention KL, in nats, where a fit has queries; null: keyBits. */
+  /** A first fit that has queries chooses the bits of keys for this attention KL, in nats; null: keyBits. */
   targetKl: number | null;
   /** Old tokens lose precision when the cache holds more than this; null: never. */
   targetBytes: number | null;
@@ -76,7 +76,7 @@ export function checkCacheOptions(given: Partial<CacheOptions>): CacheOptions {
   return options;
 }
 
-/** What the codec is told when a layer is fitted: no queries are at hand. */
+/** What the codec is told when a layer is fitted: the last queries give a metric, but no weights of all its tokens. */
 export const codecOptionsOf = (options: CacheOptions): CodecOptions => ({
   keyBits: options.keyBits,
   valueBits: options.valueBits,

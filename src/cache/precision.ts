@@ -2,30 +2,26 @@
  * Lower precision for old tokens: trailing planes of their blocks are dropped, weakest channels first, and nothing is
  * coded again. A dropped channel then reads as its mean, which is zero.
  */
-import { BLOCK_TOKENS, PLANE_BYTES, planeCount } from "../codec/layout.ts";
+import { BLOCK_TOKENS, PLANE_BYTES, planeCount, roundUp } from "../codec/layout.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Segment } from "./attention.ts";
 import { groupsOf } from "./coding.ts";
-import { GroupModel, type GroupShape } from "./group-model.ts";
+import { blockBytesOf, GroupModel, type GroupShape, slabBytes } from "./group-model.ts";
 import { GroupTokens } from "./group-tokens.ts";
 
 /** Widths that a step drops: first channels of 1 bit, then of 2, then of 4. */
 const STEPS = [1, 2, 4] as const;
 
-/** Lowers the oldest segment that can be, or the older half of it. Returns false where none can. */
+/** Parts of the last segment that a step lowers: it goes on growing at full precision, so younger tokens stay as they are. */
+const PARTS = [1 / 2, 3 / 4];
+
+/** Lowers the oldest segment that can be, or the older part of it. Returns false where none can. */
 export function lowerSegment(runtime: Runtime, segments: Segment[], anchorSpan: number | null): boolean {
   for (const [i, segment] of segments.entries()) {
-    const width = STEPS.find((step) =>
-      groupsOf(segment).some(({ model }) => has(model.shape, step) && !all(model.shape, step)),
-    );
-    if (width === undefined) continue;
-    const whole = Math.floor(segment.keys[0].count / BLOCK_TOKENS);
-    const spanBlocks = Math.max(1, (anchorSpan ?? 1) / BLOCK_TOKENS);
-    const half = Math.ceil(whole / 2 / spanBlocks) * spanBlocks;
     const isLast = i === segments.length - 1;
-    // The last segment goes on growing at full precision, so its younger half stays as it is.
-    const blocks = isLast ? half : segment.keys[0].blocks.length;
-    if (blocks === 0 || (isLast && blocks > whole) || !pays(segment, blocks, width, isLast)) continue;
+    const step = stepFor(segment, isLast, anchorSpan);
+    if (!step) continue;
+    const { blocks, width } = step;
     const lowered = lowerBlocks(runtime, segment, blocks, width);
     if (isLast) {
       segments.splice(i, 0, lowered);
@@ -41,19 +37,46 @@ export function lowerSegment(runtime: Runtime, segments: Segment[], anchorSpan: 
   return false;
 }
 
-const has = (shape: GroupShape, width: number): boolean => shape.books.some((book) => book.width === width);
-const all = (shape: GroupShape, width: number): boolean => shape.books.every((book) => book.width <= width);
+/** What the next step takes: so many blocks, channels of up to that width; undefined where none would pay. */
+function stepFor(segment: Segment, isLast: boolean, anchorSpan: number | null) {
+  const { blocks: all, count } = segment.keys[0];
+  const whole = Math.floor(count / BLOCK_TOKENS);
+  const spanBlocks = Math.max(1, (anchorSpan ?? 1) / BLOCK_TOKENS);
+  const sizes = isLast ? PARTS.map((part) => roundUp(part * whole, spanBlocks)) : [all.length];
+  for (const width of STEPS) {
+    if (!lowers(segment, width)) continue;
+    for (const blocks of sizes) {
+      const isThere = blocks > 0 && blocks <= (isLast ? whole : all.length);
+      if (isThere && pays(segment, blocks, width, isLast)) return { blocks, width };
+    }
+  }
+  return undefined;
+}
 
-/** True where dropped planes weigh more than the models that the lowered blocks need. */
-function pays(segment: Segment, blocks: number, width: number, keepsModel: boolean): boolean {
+/** True where a group has channels of that width, and wider ones to keep. */
+const lowers = (segment: Segment, width: number): boolean =>
+  groupsOf(segment).some(({ model: { shape } }) => {
+    const has = shape.books.some((book) => book.width === width);
+    return has && shape.books.some((book) => book.width > width);
+  });
+
+/** True where less is held afterwards: memory goes back in whole slabs, and only where no fork shares it. */
+function pays(segment: Segment, blocks: number, width: number, isLast: boolean): boolean {
   let saved = 0;
-  for (const { model } of groupsOf(segment)) {
-    const { count8, count4, count2 } = model.counts;
-    const kept = planeCount({ count8, count4: width < 4 ? count4 : 0, count2: width < 2 ? count2 : 0, count1: 0 });
-    saved += blocks * PLANE_BYTES * (model.planes - kept);
-    if (keepsModel) saved -= model.bytes - model.pool.bytesHeld;
+  for (const group of groupsOf(segment)) {
+    const { model } = group;
+    saved += isLast ? model.bytesFreedBy(group.blocks.slice(0, blocks)) : model.bytesFreedByRelease;
+    // The narrower model needs no more than the one that it is made from.
+    saved -=
+      model.bytes - model.pool.bytesHeld + slabBytes(blockBytesOf(model.role, planesAbove(model, width)), blocks);
   }
   return saved > 0;
+}
+
+/** Planes that a block keeps. */
+function planesAbove({ counts, planes }: GroupModel, width: number): number {
+  const { count8, count4, count2 } = counts;
+  return planeCount({ count8, count4: width < 4 ? count4 : 0, count2: width < 2 ? count2 : 0, count1: 0 }) || planes;
 }
 
 /** The first `blocks` blocks without channels of up to `width` bits; they are taken out of the segment. */

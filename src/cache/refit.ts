@@ -1,6 +1,6 @@
 /**
- * A new basis from streaming moments, in steps: each `next()` does one piece of work of a few milliseconds (an
- * eigenproblem of a group, or the books of one), so that no token waits for all of it.
+ * A new basis from streaming moments, in steps: each `next()` does one piece of work (an eigenproblem of a group, or the
+ * books of one; some milliseconds for 192 elements), so that no token waits for all of it (docs/adr/0014).
  */
 import { type Basis, basisOfMoment, rankFor } from "../codec/basis.ts";
 import type { CodedGroup } from "../codec/coded.ts";

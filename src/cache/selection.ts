@@ -1,6 +1,7 @@
 /**
- * Token selection by blocks of 32: leading planes (or landmarks) score every token, the blocks whose best token scores
- * highest are attended to. A block is what planes are read by; a token that stands out lifts its whole block.
+ * Token selection by blocks of 32: leading planes (or landmarks) score every token, and the blocks whose best tokens get
+ * most attention are attended to (docs/adr/0013). A block is what planes are read by; a token that stands out lifts its
+ * whole block.
  */
 import { BLOCK_TOKENS, PLANE_BYTES, planeCount } from "../codec/layout.ts";
 import { type AttendCall, headsWithin, type Segment } from "./attention.ts";

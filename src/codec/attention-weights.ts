@@ -1,7 +1,7 @@
 /**
  * How much attention each token receives from the last queries: tokens that are looked at deserve the smaller error.
  * weight = 0.2 + 0.8 a, a of mean 1, capped at 50; the floor keeps tokens that no query has looked at yet
- * retrievable (codec.md sections 1.4 and 3b).
+ * retrievable.
  */
 import type { Frame } from "../runtime/heap.ts";
 import type { Runtime } from "../runtime/runtime.ts";

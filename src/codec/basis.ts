@@ -28,7 +28,7 @@ const TRUNCATE_FROM = 1024;
 const OVERSAMPLE = 32;
 const ITERATIONS = 2;
 
-/** Channels worth finding for a mean of `bits`: at 1.25 bits about half of all channels are kept (codec.md). */
+/** Channels worth finding for a mean of `bits`: at 1.25 bits about half of all channels are kept. */
 export function rankFor(dim: number, bits: number): number {
   if (dim < TRUNCATE_FROM) return dim;
   return Math.min(dim, roundUp(Math.ceil(dim * (0.2 + 0.16 * bits)), 8));

@@ -1,6 +1,6 @@
 /**
  * A codebook a channel: the one of least squared error among Lloyd-Max centroids at several scales and even steps at
- * several clips (measured in codec.md: a fixed scale loses threefold, min-max twentyfold at 1 or 2 bits). Lloyd 1982,
+ * several clips (a fixed scale loses threefold, min-max twentyfold at 1 or 2 bits). Lloyd 1982,
  * Max 1960.
  */
 import type { Frame } from "../runtime/heap.ts";

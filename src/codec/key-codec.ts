@@ -1,5 +1,5 @@
 /**
- * Keys of one layer (codec.md section 1). Analysis finds a basis a head group; once bits are allocated over all
+ * Keys of one layer. Analysis finds a basis a head group; once bits are allocated over all
  * layers, coding rotates the rows about their anchors, takes the centre off and codes the latents.
  */
 import type { Frame } from "../runtime/heap.ts";

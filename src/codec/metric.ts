@@ -1,6 +1,6 @@
 /**
  * What queries make of key errors: a key error e costs (q·e)^2 in the score, on average e'Me with M = E[q q'] over the
- * queries as anchored keys meet them, rotated back by the anchors (codec.md section 1.3). Block diagonal over kv heads.
+ * queries as anchored keys meet them, rotated back by the anchors. Block diagonal over kv heads.
  */
 import { ConvergenceError } from "../errors.ts";
 import type { Frame } from "../runtime/heap.ts";

@@ -1,5 +1,5 @@
 /**
- * Values of one layer (codec.md section 2): a norm and a direction a token, so that errors stay relative to each
+ * Values of one layer: a norm and a direction a token, so that errors stay relative to each
  * token's own size; a basis of the directions, not centred; the same allocation, books and planes as keys.
  */
 import type { Runtime } from "../runtime/runtime.ts";

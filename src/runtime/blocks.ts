@@ -58,6 +58,18 @@ export class BlockPool {
     if (left === 0) this.#dropSlab(slab);
   }
 
+  /** Bytes that go back to the heap when these blocks, each in use, are given. */
+  bytesFreedBy(blocks: number[]): number {
+    const given = new Map<number, number>();
+    for (const ptr of blocks) {
+      const slab = this.#taken.get(ptr) as number;
+      given.set(slab, (given.get(slab) ?? 0) + 1);
+    }
+    let slabs = 0;
+    for (const [slab, count] of given) if (count === this.#slabs.get(slab)) slabs++;
+    return slabs * this.#slabBlocks * this.blockBytes;
+  }
+
   /** Releases every slab; blocks still in use are gone. */
   dispose(): void {
     for (const slab of this.#slabs.keys()) this.#heap.release(slab);

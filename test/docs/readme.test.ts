@@ -1,4 +1,4 @@
-/** What README.md shows is what runs: its code is the file in examples/, and every file that the documents link to exists. */
+/** What README.md shows is what runs: the files in examples/. Every file that the documents link to exists. */
 import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -13,17 +13,24 @@ const DOCUMENTS = [".", "docs", "docs/adr", "bench"].flatMap((folder) =>
     .map((name) => join(folder, name)),
 );
 
-describe("the example of README.md", () => {
-  it("is examples/library.mjs, word for word", () => {
-    const [, shown] = README.match(/```js\n([\s\S]*?)```/) ?? [];
-    const code = readFileSync("examples/library.mjs", "utf8").replace(/^\/\/.*\n/, "");
-    expect(shown).toBe(code);
+const EXAMPLES = ["library", "live-cache"];
+
+describe.each(EXAMPLES)("examples/%s.mjs", (name) => {
+  it("stands in README.md, word for word", () => {
+    const code = readFileSync(`examples/${name}.mjs`, "utf8").replace(/^\/\/.*\n/, "");
+    expect(README).toContain(`\`\`\`js\n${code}\`\`\``);
   });
 
   it("prints what stands below it", () => {
-    const run = spawnSync(process.execPath, ["examples/library.mjs", pathOf("library.svdq")], { encoding: "utf8" });
+    const run = spawnSync(process.execPath, [`examples/${name}.mjs`, pathOf(`${name}.svdq`)], { encoding: "utf8" });
     expect(run).toMatchObject({ status: 0, stderr: "" });
     expect(README).toContain(`\`\`\`\n${run.stdout}\`\`\``);
+  });
+});
+
+describe("the code of README.md", () => {
+  it("is that of the examples and no other", () => {
+    expect(README.match(/```js\n/g)).toHaveLength(EXAMPLES.length);
   });
 });
 

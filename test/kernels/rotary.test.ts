@@ -77,7 +77,7 @@ describe.each(PLATFORMS)("rotate on $name", ({ create }) => {
     );
   });
 
-  it.each(LAYOUTS)("scores the same by offset as by position (codec.md 1.1): %s", (layout) => {
+  it.each(LAYOUTS)("scores the same by offset as by position: %s", (layout) => {
     const rotary = { layout, frequencies: frequenciesOf(1e5, 32) };
     const [query, key] = [noise(64, 3), noise(64, 4)];
     const turn = (rows: Float32Array, by: number) =>

@@ -1,4 +1,5 @@
 /** Live caches beside what they should do: naive attention, in f64, on restored rows. */
+import { readFileSync } from "node:fs";
 import { KvCache } from "../../src/cache/kv-cache.ts";
 import type { CacheOptions } from "../../src/cache/options.ts";
 import type { CodedCache } from "../../src/codec/coded.ts";
@@ -94,7 +95,7 @@ export const someQueries = ({ kvHeads, headDim }: Geometry, shared = 2, seed = 1
 
 /** The real cache of the tests: two layers of SmolLM2-135M, 3 kv heads of 64, 9 query heads. */
 export const openFixture = (tokens?: number): Promise<Dump> =>
-  openDump("test/fixtures/smollm2-novel.safetensors", tokens === undefined ? {} : { tokens });
+  openDump(readFileSync("test/fixtures/smollm2-novel.safetensors"), tokens === undefined ? {} : { tokens });
 
 /** Queries (queryHeads, headDim) of the fixture's token at `position`, 1536 to 1727. */
 export async function queriesAt(dump: Dump, layer: number, position: number): Promise<Float32Array> {

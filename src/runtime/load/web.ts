@@ -12,7 +12,8 @@ export async function createRuntime(options: RuntimeOptions = {}): Promise<SvdqR
 async function fetchModule(): Promise<WebAssembly.Module> {
   const url = new URL("./kernels.wasm", import.meta.url);
   const response = await fetch(url);
-  if (!response.ok) throw new Error(`kernels.wasm: expected it beside the bundle, got HTTP ${response.status} from ${url}`);
+  if (!response.ok)
+    throw new Error(`kernels.wasm: expected it beside the bundle, got HTTP ${response.status} from ${url}`);
   const isWasm = response.headers.get("content-type")?.startsWith("application/wasm");
   return isWasm ? WebAssembly.compileStreaming(response) : WebAssembly.compile(await response.arrayBuffer());
 }
