@@ -21,7 +21,7 @@ export interface CacheOptions extends Omit<CodecOptions, "metric" | "attentionWe
   driftLimit: number | null;
   /** Every so many calls of `attend` a layer's attention among sampled tokens is compared with exact scores; 0: never. */
   monitorEvery: number;
-  /** Running KL of attention among sampled tokens, in nats, past which a layer's new tokens stay exact. */
+  /** Running divergence of attention among sampled tokens (monitor.ts), past which a layer's new tokens stay exact. */
   monitorLimit: number;
   /** A first fit that has queries chooses the bits of keys for this attention KL, in nats; null: keyBits. */
   targetKl: number | null;
@@ -46,7 +46,7 @@ export const DEFAULT_CACHE_OPTIONS: CacheOptions = {
   selection: "planes",
   driftLimit: 2,
   monitorEvery: 64,
-  monitorLimit: 0.5,
+  monitorLimit: 0.25,
   targetKl: null,
   targetBytes: null,
   onEvent: null,

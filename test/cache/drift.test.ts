@@ -101,11 +101,11 @@ it("without recent tokens to choose books by, is not fitted", () => {
 describe("the monitor", () => {
   it("tells of drift that is not fitted, and new tokens stay exact from then on", () => {
     const stream = streamOf({ tokens: 1000, turnsAt: 400 });
-    const { cache, events } = fed(stream, { driftLimit: null, monitorEvery: 2, monitorLimit: 0.1 });
+    const { cache, events } = fed(stream, { driftLimit: null, monitorEvery: 2, monitorLimit: 0.05 });
     expect(events.map(({ type }) => type)).toEqual(["error"]);
     const [event] = events as [CacheEvent & { type: "error" }];
-    expect(event).toMatchObject({ layer: 0, limit: 0.1 });
-    expect(event.error).toBeGreaterThan(0.1);
+    expect(event).toMatchObject({ layer: 0, limit: 0.05 });
+    expect(event.error).toBeGreaterThan(0.05);
     expect(event.position).toBeGreaterThan(400);
     const coded = cache.codedLength(0);
     expect(coded).toBeLessThan(event.position);
