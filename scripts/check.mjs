@@ -49,7 +49,7 @@ const ARROWS = {
 /** Files of assembly/ that hold no kernel of their own. */
 const NO_KERNELS = ["index", "lanes", "jacobi"];
 
-const UNKEPT = new Set(["node_modules", ".git", "dist", "build", "out", "__pycache__"]);
+const UNKEPT = new Set(["node_modules", ".git", "dist", "build", "out", "models", "__pycache__"]);
 
 /** Files of the repository under `folder`, without what is built or installed. */
 function filesUnder(folder) {

@@ -7,7 +7,7 @@ import type { Geometry } from "../codec/geometry.ts";
 import type { Rotary, RotaryLayout } from "../codec/rotary.ts";
 import { expectInteger, expectNumber, FormatError, UnsupportedError } from "../errors.ts";
 import { type GgufFile, openGguf } from "./gguf.ts";
-import { supportedGeometry } from "./onnxruntime.ts";
+import { supportedGeometry } from "./limits.ts";
 import type { ByteSource } from "./random-access.ts";
 import { type RopeScaling, scaledFrequencies } from "./rope-config.ts";
 

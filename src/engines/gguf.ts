@@ -108,7 +108,8 @@ class Reader {
 
   async bytesAt(offset: number, length: number): Promise<Uint8Array> {
     const bytes = await this.#access.read(offset, length);
-    if (bytes.length < length) this.#fail("data", `${length} bytes`, bytes.length, offset + bytes.length);
+    if (bytes.length < length)
+      this.#fail("data", `${length} bytes`, bytes.length, Math.min(offset + bytes.length, this.#access.size));
     return bytes;
   }
 

@@ -10,12 +10,14 @@
  */
 import { brief } from "../archive/brief.ts";
 import type { CodedCache } from "../codec/coded.ts";
-import { checkGeometry, type Geometry } from "../codec/geometry.ts";
 import { restoreLayer } from "../codec/restore.ts";
 import type { Rotary } from "../codec/rotary.ts";
 import type { CacheSource, ElementType, TensorData } from "../codec/source.ts";
 import { DisposedError, UnsupportedError } from "../errors.ts";
 import type { Runtime } from "../runtime/runtime.ts";
+import { supportedGeometry } from "./limits.ts";
+
+export { rotaryOfConfig } from "./rope-config.ts";
 
 /** The fields of an onnxruntime or Transformers.js tensor that are read. */
 export interface EngineTensor {
@@ -111,19 +113,15 @@ function completePair(number: number, { key, value }: Pair): Record<Part, Engine
 function sourceOf(layers: Record<Part, EngineTensor>[], layerNumbers: number[], facts: TensorFacts): CacheSource {
   const first = layers[0].key;
   const type = typeOf(`layer ${layerNumbers[0]} key`, first);
-  layers.forEach(({ key, value }, i) => {
-    for (const [part, tensor] of [
-      ["key", key],
-      ["value", value],
-    ] as const) {
-      // biome-ignore format: a pair each
-      const name = `layer ${layerNumbers[i]} ${part}`;
-      const got = typeOf(name, tensor);
-      if (got !== type) throw new RangeError(`${name}: expected ${type} as in the first layer, got ${got}`);
-      checkDims(name, tensor.dims);
+  layers.forEach((pair, i) => {
+    const name = (part: Part): string => `layer ${layerNumbers[i]} ${part}`;
+    for (const part of ["key", "value"] as const) {
+      const got = typeOf(name(part), pair[part]);
+      if (got !== type) throw new RangeError(`${name(part)}: expected ${type} as in the first layer, got ${got}`);
+      checkDims(name(part), pair[part].dims);
     }
-    expectDims(`layer ${layerNumbers[i]} value`, value.dims, key.dims, "as its keys have (latent caches differ here)");
-    expectDims(`layer ${layerNumbers[i]} key`, key.dims, first.dims, "as in the first layer");
+    expectDims(name("value"), pair.value.dims, pair.key.dims, "as its keys have (latent caches differ here)");
+    expectDims(name("key"), pair.key.dims, first.dims, "as in the first layer");
   });
   const [, kvHeads, tokenCount, headDim] = first.dims;
   const geometry = supportedGeometry({ layerCount: layers.length, kvHeads, headDim });
@@ -163,15 +161,6 @@ function checkDims(name: string, dims: readonly number[]): void {
 function expectDims(name: string, got: readonly number[], expected: readonly number[], why: string): void {
   if (expected.every((n, i) => got[i] === n)) return;
   throw new UnsupportedError(`${name}: expected [${expected.join(", ")}] ${why}, got [${got.join(", ")}]`);
-}
-
-/** A geometry that an engine may have and the codec may not. */
-export function supportedGeometry(geometry: Geometry): Geometry {
-  try {
-    return checkGeometry(geometry);
-  } catch (cause) {
-    throw new UnsupportedError((cause as Error).message, { cause });
-  }
 }
 
 function tokenIds(tokens: ArrayLike<number | bigint>, tokenCount: number): Int32Array {

@@ -67,8 +67,11 @@ function yarnRamp(theta: number, pairs: number, scaling: RopeScaling & { kind: "
 
 type Fields = Readonly<Record<string, unknown>>;
 
-/** Models that pair dimensions 2i and 2i + 1 in transformers too; all others pair halves. */
-const INTERLEAVED = ["codegen", "cohere", "ernie4_5", "glm", "glm4", "gptj", "helium"];
+/**
+ * Models that pair dimensions 2i and 2i + 1 in transformers too; all others pair halves. Keys come back turned as they
+ * came in either way: a model missing here costs bits, not sense.
+ */
+const INTERLEAVED = ["codegen", "cohere", "ernie4_5", "ernie4_5_moe", "glm", "glm4", "gptj", "helium"];
 /** Models whose configs may lack a theta, because it was never another. */
 const THETA_10000 = ["codegen", "gptj", "llama"];
 /** Models whose layers do not all turn alike: local and global theta, layers without RoPE, positions in a plane. */
@@ -101,7 +104,9 @@ export function shapeOfConfig(config: unknown) {
   }
   const queryHeads = count(text, "num_attention_heads") ?? count(text, "n_head") ?? missing("num_attention_heads");
   const layers = count(text, "num_hidden_layers") ?? count(text, "n_layer") ?? missing("num_hidden_layers");
-  const kvHeads = count(text, "num_key_value_heads") ?? queryHeads;
+  // Falcon has a name of its own, and in its first form a flag.
+  const own = count(text, "num_kv_heads") ?? (text.multi_query === true ? 1 : queryHeads);
+  const kvHeads = count(text, "num_key_value_heads") ?? own;
   const headDim = count(text, "head_dim") ?? Math.floor(widthOf(text) / queryHeads);
   return { layers, queryHeads, kvHeads, headDim };
 }

@@ -109,6 +109,18 @@ describe("attends as restored rows do", () => {
     }
   });
 
+  it("so many tokens that kv heads take turns", async () => {
+    const source = new TinyCache({ layers: 1, kvHeads: 3, tokens: 11_500, noise: 0.3 });
+    for (const grouping of ["layer", "head"] as const) {
+      const coded = await compress(runtime, source, { ...ENDS, grouping, anchorSpan: 1024, basisBits: 8 });
+      using cache = KvCache.open(runtime, coded, { ...EXACT, monitorEvery: 0 });
+      const queries = someQueries(source.geometry, 16, 1, 1);
+      expect(codeDifference(runtime, cache, 0, queries)).toBeLessThan(1e-3);
+      const planes = coded.layers[0].keys.reduce((sum, group) => sum + group.planes.length, 0);
+      expect(cache.stats().attended.scoredKeyBytes).toBe(planes);
+    }
+  });
+
   it("layers apart", async () => {
     const source = new TinyCache({ layers: 3, noise: 0.3 });
     const coded = await compress(runtime, source, { ...ENDS, anchorSpan: 32 });

@@ -74,6 +74,23 @@ describe.each(["layer", "head"] as const)("keys that turn away, grouping %s", (g
   });
 });
 
+it("a new basis is one of the keys about their own mean, however far that lies from the old centre", () => {
+  const { cache: old } = fed(streamOf({ tokens: 300 }), {});
+  const stream = streamOf({ tokens: 1000, turnsAt: 0, shift: 12, rest: 0.02 });
+  const { cache: fresh } = fed(stream, { keyBits: 1 });
+  const events: CacheEvent[] = [];
+  const onEvent = (event: CacheEvent) => events.push(event);
+  // Any more missed than at first is drift: the moments are those of the new keys alone.
+  const options = { sinks: 2, fitTokens: 64, keyBits: 1, mixTolerance: 0, monitorEvery: 0, driftLimit: 1, onEvent };
+  using cache = KvCache.fromProfile(runtime, old.save(), options);
+  for (let t = 0; t < 1000; t += 5) appendRows(cache, 0, stream, t, t + 5);
+  const refit = events.find(({ type }) => type === "refit");
+  expect(refit?.position).toBeLessThan(500);
+  expect(scoreError(cache, stream, 600)).toBeLessThan(1.25 * scoreError(fresh, stream, 600));
+  old.dispose();
+  fresh.dispose();
+});
+
 describe("no drift", () => {
   it("is seen where keys stay in their subspace", () => {
     for (const seed of [1, 2, 3]) {

@@ -157,6 +157,27 @@ describe.each(["planes", "landmarks"] as const)("a needle, by %s", (selection) =
   });
 });
 
+it("landmarks of places that hold no token draw nobody, where all scores lie below zero", () => {
+  const stream = streamOf({ tokens: 700 });
+  const along = stream.direction(0, 0);
+  for (let t = 0; t < 700; t++) {
+    // The tokens of the last block, 7 of 32, lie farthest off.
+    const depth = t < 690 ? 20 : 40;
+    for (let d = 0; d < 32; d++) stream.keys[t * 32 + d] -= depth * along[d];
+  }
+  const options = { ...ENDS, fitTokens: 300, anchorSpan: 1, budget: 32, keyBits: 3 };
+  using cache = KvCache.create(runtime, { layerCount: 1, kvHeads: 2, headDim: 32 }, NO_ROTARY, options);
+  appendRows(cache, 0, stream, 0, 700);
+  cache.settle();
+  cache.truncate(2 + 640 + 7);
+  for (let t = 690; t < 697; t++) appendRows(cache, 0, stream, t, t + 1);
+  cache.truncate(2 + 640 + 7);
+  const queries = Float32Array.from({ length: 64 }, (_, i) => (i < 32 ? 3 * along[i] : 0));
+  const chosen = chosenTokens(cache, queries, 2);
+  expect(chosen.length).toBeGreaterThan(31);
+  expect(chosen.some((token) => token >= 640)).toBe(false);
+});
+
 it("landmarks follow tokens that were forgotten and came again", () => {
   const stream = streamOf({ tokens: 600 });
   const options = { ...ENDS, fitTokens: 300, anchorSpan: 1, budget: 32, keyBits: 3 };

@@ -223,7 +223,7 @@ describe("damage", () => {
     ],
     ["too many keys", at(16, 255, 255), /count of keys: expected at most \d+, got 65535/, 16],
     ["a key too long", at(24, 255, 255, 255, 255), /key 0: length: expected at most 67108864/, 24],
-    ["a key that is not UTF-8", at(32, 0xff), /key 0: expected UTF-8/, 24],
+    ["a key that is not UTF-8", at(32, 0xff), /key 0: expected UTF-8/, 32],
     ["a type not known", at(52, 99), /general\.architecture: type: expected 0 to 12, got 99/, 52],
   ])("%s", async (_, bytes, message, offset) => {
     const error = await failureOf(() => readGgufModel(bytes));

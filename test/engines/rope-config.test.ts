@@ -93,6 +93,8 @@ describe("frequencies of", () => {
 it("shapes", () => {
   expect(shapeOfConfig(SMOLLM2)).toEqual({ layers: 30, queryHeads: 9, kvHeads: 3, headDim: 64 });
   expect(shapeOfConfig(LINEAR)).toEqual({ layers: 32, queryHeads: 32, kvHeads: 32, headDim: 128 });
+  expect(shapeOfConfig({ ...LINEAR, num_kv_heads: 8 }).kvHeads).toBe(8);
+  expect(shapeOfConfig({ ...LINEAR, multi_query: true }).kvHeads).toBe(1);
 });
 
 describe("refused:", () => {

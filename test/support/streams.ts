@@ -11,6 +11,8 @@ export interface StreamShape {
   tokens: number;
   /** Token from which on keys lie in other directions. */
   turnsAt?: number;
+  /** Size of a mean that keys have from then on, in a direction of its own. */
+  shift?: number;
   /** Heads whose keys turn then; all unless given. */
   turning?: number[];
   rank?: number;
@@ -27,7 +29,17 @@ export interface Stream extends LayerRows {
 }
 
 export function streamOf(shape: StreamShape): Stream {
-  const { kvHeads = 2, headDim = 32, tokens, turnsAt = Infinity, turning, rank = 4, rest = 0.05, seed = 1 } = shape;
+  const {
+    kvHeads = 2,
+    headDim = 32,
+    tokens,
+    turnsAt = Infinity,
+    shift = 0,
+    turning,
+    rank = 4,
+    rest = 0.05,
+    seed = 1,
+  } = shape;
   const directions = Array.from({ length: kvHeads * 2 * rank }, (_, i) => unit(noise(headDim, 1000 * seed + i + 1)));
   const direction = (head: number, number: number): Float32Array => directions[head * 2 * rank + number];
   const rows = [0, 1].map((role) => {
@@ -36,6 +48,8 @@ export function streamOf(shape: StreamShape): Stream {
     for (let head = 0; head < kvHeads; head++) {
       for (let t = 0; t < tokens; t++) {
         const turned = role === 0 && t >= turnsAt && (turning?.includes(head) ?? true);
+        const mean = turned ? unit(noise(headDim, 500 * seed + head)) : [];
+        for (let d = 0; d < mean.length; d++) out[(head * tokens + t) * headDim + d] += shift * mean[d];
         for (let r = 0; r < rank; r++) {
           const along = direction(head, turned ? rank + r : r);
           const latent = 4 * 0.7 ** r * latents[(head * tokens + t) * rank + r];
