@@ -15,23 +15,16 @@ import {
   attendLayer,
   type LayerTokens,
   noReport,
-  type Segment,
   scoresByPosition,
 } from "./attention.ts";
-import { giveBlocks, groupsOf, overflowOf, reserveBlocks, rowsOf } from "./coding.ts";
-import { DriftWatch } from "./drift.ts";
 import type { CacheEvent } from "./events.ts";
 import { exactBytes, gatherExact } from "./exact-archive.ts";
 import { ExactRows } from "./exact-rows.ts";
 import { fitSteps } from "./fit.ts";
-import { GroupTokens } from "./group-tokens.ts";
-import { Landmarks } from "./landmarks.ts";
-import { Monitor } from "./monitor.ts";
 import { type CacheOptions, codecOptionsOf } from "./options.ts";
-import { lowerSegment } from "./precision.ts";
 import { QueryLog } from "./query-log.ts";
 import { type Refitted, refitSteps } from "./refit.ts";
-import { isScoredOnPlanes } from "./score.ts";
+import { type Overflow, Segments } from "./segments.ts";
 
 export interface LayerPlace {
   runtime: Runtime;
@@ -46,9 +39,7 @@ export class LayerCache {
   readonly #sinks: ExactRows;
   readonly #recent: ExactRows;
   readonly #queries = new QueryLog();
-  readonly #monitor: Monitor;
-  #segments: Segment[] = [];
-  #drift: DriftWatch | undefined;
+  readonly #segments: Segments;
   /** A fit or refit under way, a step a token. */
   #work: Generator<undefined, void> | undefined;
   /** No work begins before the layer has so many tokens. */
@@ -67,7 +58,7 @@ export class LayerCache {
     this.#stagger = Math.floor((number * BLOCK_TOKENS) / place.geometry.layerCount);
     this.#sinks = new ExactRows(place.runtime.heap, dim);
     this.#recent = new ExactRows(place.runtime.heap, dim);
-    this.#monitor = new Monitor(place.runtime.heap, dim);
+    this.#segments = new Segments(place);
   }
 
   get length(): number {
@@ -75,7 +66,7 @@ export class LayerCache {
   }
 
   get codedCount(): number {
-    return this.#segments.reduce((sum, segment) => sum + segment.keys[0].count, 0);
+    return this.#segments.count;
   }
 
   get exactCount(): number {
@@ -84,7 +75,7 @@ export class LayerCache {
 
   /** True once there is a basis to code tokens on. */
   get isFitted(): boolean {
-    return this.#segments.length > 0;
+    return this.#segments.last !== undefined;
   }
 
   /** True once the monitor has stopped coding. */
@@ -94,7 +85,7 @@ export class LayerCache {
 
   /** Running KL of attention on codes among sampled tokens, in nats; 0 before it was measured. */
   get attentionError(): number {
-    return this.#monitor.error;
+    return this.#segments.monitor.error;
   }
 
   /** Loads a layer of an archive; nothing is decompressed. `keepTokens` false takes the bases alone, as of a profile. */
@@ -102,24 +93,25 @@ export class LayerCache {
     const coded = keepTokens ? cache.tokenCount - cache.sinks - cache.recent : 0;
     const position = keepTokens ? cache.sinks : this.#place.options.sinks;
     expectAlike(layer, this.#number);
-    this.#beginSegment(layer.keys, layer.values, coded, position);
+    this.#segments.begin(layer.keys, layer.values, coded, position);
     if (!keepTokens) return;
     gatherExact(this.#place.runtime, cache, layer, this.#sinks, this.#recent);
   }
 
   /** As an archive holds it; `sinks` and `recent` are how many exact tokens there are. */
   toCoded(): { layer: CodedLayer; sinks: number; recent: number } {
-    if (this.#segments.length > 1) {
+    const { list } = this.#segments;
+    if (list.length > 1) {
       throw new UnsupportedError(
-        `layer ${this.#number}: expected codes on one basis to save, got ${this.#segments.length} (after a refit or a change of precision)`,
+        `layer ${this.#number}: expected codes on one basis to save, got ${list.length} (after a refit or a change of precision)`,
       );
     }
     const { runtime, geometry, options } = this.#place;
     const exact = (ptrOf: (rows: ExactRows) => number): Uint8Array =>
       exactBytes(runtime, geometry, options.exactType, [this.#sinks, this.#recent], ptrOf);
     const layer = {
-      keys: this.#segments.flatMap((segment) => segment.keys.map((group) => group.toCoded())),
-      values: this.#segments.flatMap((segment) => segment.values.map((group) => group.toCoded())),
+      keys: list.flatMap((segment) => segment.keys.map((group) => group.toCoded())),
+      values: list.flatMap((segment) => segment.values.map((group) => group.toCoded())),
       exactKeys: exact((rows) => rows.keyPtr(0)),
       exactValues: exact((rows) => rows.valuePtr(0)),
     };
@@ -137,19 +129,18 @@ export class LayerCache {
    */
   append(keysPtr: number, valuesPtr: number, count: number): void {
     const { options, geometry } = this.#place;
-    const last = this.#segments[this.#segments.length - 1];
     const toSinks = this.codedCount > 0 ? 0 : Math.max(0, Math.min(count, options.sinks - this.#sinks.count));
     const recent = this.#recent.count + count - toSinks;
     this.#sinks.makeRoom(toSinks);
     this.#recent.makeRoom(count - toSinks);
-    const parts = last ? this.#overflow(last, recent, options.recent + this.#stagger) : [];
-    const reserved = last ? reserveBlocks(last, parts) : [];
+    const overflow = this.#reserve(recent, options.recent + this.#stagger);
     const rowBytes = 4 * rowDim(geometry);
     this.#sinks.push(keysPtr, valuesPtr, toSinks);
     this.#recent.push(keysPtr + toSinks * rowBytes, valuesPtr + toSinks * rowBytes, count - toSinks);
-    if (last) this.#codeOverflow(last, parts, reserved);
-    else if (!this.#work && recent >= options.fitTokens + options.recent && this.length >= this.#restTo)
+    if (this.isFitted) this.#code(overflow);
+    else if (!this.#work && recent >= options.fitTokens + options.recent && this.length >= this.#restTo) {
       this.#beginFit();
+    }
   }
 
   /** True while a fit or refit is under way. */
@@ -174,10 +165,7 @@ export class LayerCache {
 
   /** Codes whole blocks that have left `recent`, as far as memory lasts. */
   catchUp(): void {
-    const last = this.#segments[this.#segments.length - 1];
-    if (!last) return;
-    const parts = this.#overflow(last, this.#recent.count, this.#place.options.recent);
-    this.#codeOverflow(last, parts, reserveBlocks(last, parts));
+    if (this.isFitted) this.#code(this.#reserve(this.#recent.count, this.#place.options.recent));
   }
 
   attend(call: Omit<AttendCall, "runtime" | "layer" | "report" | "inspect">, outPtr: number): AttendReport {
@@ -188,9 +176,9 @@ export class LayerCache {
     const report = noReport();
     const measures = options.monitorEvery > 0 && ++this.#attends % options.monitorEvery === 0;
     this.#withTokens((layer) => {
-      if (call.settings.budgetTokens !== undefined) this.#updateLandmarks(layer);
+      if (call.settings.budgetTokens !== undefined) this.#segments.updateLandmarks(layer);
       const whole: AttendCall = { ...call, runtime, layer, report };
-      if (measures) whole.inspect = (slots) => this.#alarm(this.#monitor.measure(whole, slots));
+      if (measures) whole.inspect = (slots) => this.#alarm(this.#segments.monitor.measure(whole, slots));
       attendLayer(whole, outPtr);
     });
     return report;
@@ -199,7 +187,7 @@ export class LayerCache {
   /** Scores as `attend` would weigh them, by position; nothing is counted or noted. */
   scores(call: Omit<AttendCall, "runtime" | "layer" | "report" | "inspect">, out: Float32Array): void {
     this.#withTokens((layer) => {
-      if (call.settings.budgetTokens !== undefined) this.#updateLandmarks(layer);
+      if (call.settings.budgetTokens !== undefined) this.#segments.updateLandmarks(layer);
       const whole = { ...call, runtime: this.#place.runtime, layer, report: noReport() };
       scoresByPosition(whole, this.length, out);
     });
@@ -214,16 +202,9 @@ export class LayerCache {
   truncate(length: number): void {
     this.#cancelWork();
     const coded = length - this.#sinks.count;
-    let left = Math.max(0, Math.min(coded, this.codedCount));
-    if (left < this.codedCount) {
-      this.#monitor.truncate(length);
-      for (const segment of this.#segments) {
-        const kept = Math.min(left, segment.keys[0].count);
-        for (const group of groupsOf(segment)) group.truncate(kept);
-        for (const landmarks of segment.landmarks) landmarks?.truncate(Math.ceil(kept / BLOCK_TOKENS));
-        left -= kept;
-      }
-      this.#dropEmptySegments();
+    if (coded < this.codedCount) {
+      this.#segments.monitor.truncate(length);
+      this.#segments.truncate(Math.max(0, coded));
     }
     this.#recent.truncate(Math.max(0, length - this.#sinks.count - this.codedCount));
     this.#sinks.truncate(length);
@@ -239,14 +220,7 @@ export class LayerCache {
       copy.dispose();
       throw error;
     }
-    copy.#segments = this.#segments.map((segment) => ({
-      keys: segment.keys.map((group) => group.fork()),
-      values: segment.values.map((group) => group.fork()),
-      landmarks: [],
-      position: segment.position,
-    }));
-    const last = copy.#segments[copy.#segments.length - 1];
-    if (last) copy.#drift = new DriftWatch(this.#place.runtime, last);
+    copy.#segments.forkFrom(this.#segments);
     copy.#queries.copyFrom(this.#queries);
     copy.#codesNoMore = this.#codesNoMore;
     return copy;
@@ -257,33 +231,20 @@ export class LayerCache {
    * coded again. Returns false where nothing is left to lower, or memory does not last for it.
    */
   lowerPrecision(): boolean {
-    try {
-      return lowerSegment(this.#place.runtime, this.#segments, this.#place.options.anchorSpan);
-    } catch (error) {
-      if (!(error instanceof CapacityError)) throw error;
-      return false;
-    }
+    return this.#segments.lowerPrecision();
   }
 
   /** Bytes held from the heap; shared blocks and models count in every fork. */
   bytes(): { codes: number; model: number; exact: number } {
-    const groups = this.#segments.flatMap(groupsOf);
-    const codes = groups.reduce((sum, { model }) => sum + model.pool.bytesHeld, 0);
-    const all = groups.reduce((sum, { model }) => sum + model.bytes, 0);
-    const landmarks = this.#segments
-      .flatMap((segment) => segment.landmarks)
-      .reduce((sum, one) => sum + (one?.bytes ?? 0), 0);
-    const exact = this.#sinks.bytes + this.#recent.bytes + this.#monitor.bytes;
-    return { codes, model: all - codes + landmarks, exact };
+    const { codes, model, exact } = this.#segments.bytes();
+    return { codes, model, exact: exact + this.#sinks.bytes + this.#recent.bytes };
   }
 
   dispose(): void {
     this.#cancelWork();
-    for (const segment of this.#segments) disposeSegment(segment);
-    this.#segments = [];
+    this.#segments.dispose();
     this.#sinks.dispose();
     this.#recent.dispose();
-    this.#monitor.dispose();
   }
 
   #withTokens<T>(work: (tokens: LayerTokens) => T): T {
@@ -292,7 +253,7 @@ export class LayerCache {
       work({
         kvHeads: geometry.kvHeads,
         headDim: geometry.headDim,
-        segments: this.#segments.filter((segment) => segment.keys[0].count > 0),
+        segments: this.#segments.list.filter((segment) => segment.keys[0].count > 0),
         sinks: this.#sinks,
         recent: this.#recent,
         anchorSpan: options.anchorSpan,
@@ -301,90 +262,16 @@ export class LayerCache {
     );
   }
 
-  /** A segment of `count` tokens at `position`; after a CapacityError there is none. */
-  #beginSegment(keys: CodedGroup[], values: CodedGroup[], count: number, position: number): void {
-    for (const _ of this.#segmentSteps(keys, values, count, () => position));
+  #reserve(recent: number, kept: number): Overflow {
+    return this.#codesNoMore ? { parts: [], blocks: [] } : this.#segments.reserve(recent, kept);
   }
 
-  /** The same in steps, a group each; the segment is there after the last. Groups loaded go where it is not reached. */
-  *#segmentSteps(
-    keys: CodedGroup[],
-    values: CodedGroup[],
-    count: number,
-    positionAtEnd: () => number,
-  ): Generator<undefined, void> {
-    const { runtime, geometry } = this.#place;
-    let loaded: GroupTokens[] = [];
-    try {
-      for (const group of [...keys, ...values]) {
-        loaded.push(GroupTokens.load(runtime, group, geometry.headDim, count));
-        yield;
-      }
-      const segment: Segment = {
-        keys: loaded.slice(0, keys.length),
-        values: loaded.slice(keys.length),
-        landmarks: [],
-        position: positionAtEnd(),
-      };
-      loaded = [];
-      this.#segments.push(segment);
-      this.#drift = new DriftWatch(runtime, segment);
-    } finally {
-      for (const group of loaded) group.dispose();
-    }
-  }
-
-  #overflow(segment: Segment, count: number, kept: number): number[] {
-    return this.#codesNoMore ? [] : overflowOf(segment, count, kept);
-  }
-
-  /**
-   * Codes what has left `recent`. Where memory does not last, the tokens stay exact and the next append tries again.
-   */
-  #codeOverflow(segment: Segment, parts: number[], reserved: number[][]): void {
-    let first = 0;
-    for (const [part, count] of parts.entries()) {
-      if (!this.#codePart(segment, first, count, reserved[part])) {
-        for (const blocks of reserved.slice(part + 1)) giveBlocks(segment, blocks);
-        break;
-      }
-      first += count;
-    }
-    if (first === 0) return;
-    this.#recent.dropFirst(first);
-    this.#watchDrift(segment);
-  }
-
-  /** One part in every group, or, at the memory limit, in none. */
-  #codePart(segment: Segment, first: number, count: number, blocks: number[]): boolean {
-    const token = segment.keys[0].count;
-    const groups = groupsOf(segment);
-    const watched = this.#place.options.monitorEvery > 0;
-    try {
-      if (watched) this.#monitor.makeRoom();
-      for (const [i, group] of groups.entries()) this.#codeRows(segment, i, group, first, count, blocks[i]);
-    } catch (error) {
-      if (!(error instanceof CapacityError)) throw error;
-      for (const [i, group] of groups.entries()) {
-        if (group.count > token) group.truncate(token);
-        else group.model.giveBlock(blocks[i]);
-      }
-      return false;
-    }
-    if (watched) this.#monitor.offer(this.#recent, first, count, segment.position + token);
-    return true;
-  }
-
-  /** Codes `count` rows of `recent` from `first` on; index: of the group in the segment. */
-  #codeRows(segment: Segment, index: number, group: GroupTokens, first: number, count: number, block: number): void {
-    const { role, shape } = group.model;
-    this.#place.runtime.heap.scratch((frame) => {
-      const rowsPtr = rowsOf(
-        this.#place, frame, segment.position, shape, role, this.#recent, first, count, group.count,
-      ); // biome-ignore format: one call
-      group.append(rowsPtr, count, block);
-      if (this.#place.options.driftLimit !== null) this.#drift?.add(index, group, rowsPtr, count);
-    });
+  /** Codes what has left `recent`; where memory does not last, the next append tries again. */
+  #code(overflow: Overflow): void {
+    const coded = this.#segments.code(this.#recent, overflow);
+    if (coded === 0) return;
+    this.#recent.dropFirst(coded);
+    this.#watchDrift();
   }
 
   #beginFit(): void {
@@ -396,21 +283,22 @@ export class LayerCache {
   }
 
   /** Starts a refit where the basis misses too much of what comes in. */
-  #watchDrift(segment: Segment): void {
+  #watchDrift(): void {
     const { driftLimit, fitTokens } = this.#place.options;
-    const drift = this.#drift;
-    if (driftLimit === null || !drift || this.#work || drift.tokens < fitTokens || !drift.isBeyond(driftLimit)) return;
+    const { drift, last } = this.#segments;
+    if (driftLimit === null || !drift || !last || this.#work || drift.tokens < fitTokens || !drift.isBeyond(driftLimit))
+      return;
     // Books are chosen for the recent tokens.
     if (this.#recent.count < BLOCK_TOKENS || this.length < this.#restTo) return;
     this.#tell({ type: "drift", missed: drift.missed, usual: drift.usual });
-    this.#work = this.#workSteps(refitSteps(this.#place, segment, drift.moments, this.#recent, this.#queries), 0);
+    this.#work = this.#workSteps(refitSteps(this.#place, last, drift.moments, this.#recent, this.#queries), 0);
   }
 
   /** A new segment from the given steps, its first `count` tokens those of `recent`. */
   *#workSteps(steps: Generator<undefined, Refitted>, count: number): Generator<undefined, void> {
     const { keys, values } = yield* steps;
     const isRefit = this.isFitted;
-    yield* this.#segmentSteps(keys, values, count, () => this.#sinks.count + this.codedCount);
+    yield* this.#segments.beginSteps(keys, values, count, () => this.#sinks.count + this.codedCount);
     if (count > 0) this.#recent.dropFirst(count);
     if (isRefit) this.#tell({ type: "refit" });
   }
@@ -424,17 +312,6 @@ export class LayerCache {
   #cancelWork(): void {
     this.#work?.return();
     this.#work = undefined;
-  }
-
-  #updateLandmarks(layer: LayerTokens): void {
-    const { options, runtime } = this.#place;
-    for (const segment of layer.segments) {
-      segment.keys.forEach((group, i) => {
-        if (options.selection !== "landmarks" && isScoredOnPlanes(options.anchorSpan, group)) return;
-        segment.landmarks[i] ??= new Landmarks(runtime, group.model.dim);
-        segment.landmarks[i].update(layer, segment, group);
-      });
-    }
   }
 
   #alarm(error: number | undefined): void {
@@ -452,19 +329,6 @@ export class LayerCache {
   ): void {
     this.#place.options.onEvent?.({ ...event, layer: this.#number, position: this.length } as CacheEvent);
   }
-
-  /** Segments that lost all their tokens go, but for the first, whose basis is kept. */
-  #dropEmptySegments(): void {
-    while (this.#segments.length > 1 && this.#segments[this.#segments.length - 1].keys[0].count === 0) {
-      disposeSegment(this.#segments.pop() as Segment);
-    }
-    this.#drift = new DriftWatch(this.#place.runtime, this.#segments[this.#segments.length - 1]);
-  }
-}
-
-function disposeSegment(segment: Segment): void {
-  for (const group of groupsOf(segment)) group.dispose();
-  for (const landmarks of segment.landmarks) landmarks?.dispose();
 }
 
 function expectAlike({ keys, values }: CodedLayer, number: number): void {
