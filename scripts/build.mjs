@@ -51,6 +51,7 @@ await build({
 });
 await build({
   ...shared,
+  sourcemap: false,
   platform: "node",
   outfile: "dist/cli.js",
   entryPoints: ["src/cli/main.ts"],

@@ -49,7 +49,7 @@ export class DisposedError extends SvdqError {
 /** Throws a RangeError unless `value` is an integer in `[low, high]`. */
 export function expectInteger(name: string, value: unknown, low: number, high: number): number {
   if (typeof value !== "number" || !Number.isInteger(value) || value < low || value > high) {
-    throw new RangeError(`${name}: expected an integer from ${low} to ${high}, got ${String(value)}`);
+    throw new RangeError(`${name}: expected an integer from ${low} to ${high}, got ${shown(value)}`);
   }
   return value;
 }
@@ -57,7 +57,25 @@ export function expectInteger(name: string, value: unknown, low: number, high: n
 /** Throws a RangeError unless `value` is a finite number in `[low, high]`. */
 export function expectNumber(name: string, value: unknown, low: number, high: number): number {
   if (typeof value !== "number" || !(value >= low && value <= high)) {
-    throw new RangeError(`${name}: expected a number from ${low} to ${high}, got ${String(value)}`);
+    throw new RangeError(`${name}: expected a number from ${low} to ${high}, got ${shown(value)}`);
   }
   return value;
+}
+
+/** Throws a TypeError unless `given` is an object whose fields are all among `known`. */
+export function expectOptions(name: string, given: unknown, known: readonly string[]): void {
+  if (typeof given !== "object" || given === null)
+    throw new TypeError(`${name}: expected an object, got ${shown(given)}`);
+  const unknown = Object.keys(given).find((key) => !known.includes(key));
+  if (unknown === undefined) return;
+  throw new TypeError(`${name}: expected fields among ${known.join(", ")}, got ${shown(unknown)}`);
+}
+
+/** A value of any kind in a message: short, and safe where `String` throws. */
+function shown(value: unknown): string {
+  if (typeof value === "string") return JSON.stringify(value.slice(0, 60));
+  if (typeof value === "function" || (typeof value === "object" && value !== null)) {
+    return Object.prototype.toString.call(value);
+  }
+  return String(value);
 }

@@ -40,7 +40,7 @@ describe("checks of a caller's numbers", () => {
     [11, "11"],
     [1.5, "1.5"],
     [Number.NaN, "NaN"],
-    ["7", "7"],
+    ["7", '"7"'],
     [undefined, "undefined"],
   ])("refuses %s as an integer, naming what came", (value, got) => {
     expect(() => errors.expectInteger("count", value, 0, 10)).toThrow(
@@ -58,5 +58,14 @@ describe("checks of a caller's numbers", () => {
       new RangeError(`bits: expected a number from 0 to 8, got ${got}`),
     );
     expect(errors.expectNumber("bits", 1.25, 0, 8)).toBe(1.25);
+  });
+
+  it.each<[unknown, string]>([
+    [{ sinks: 4, sink: 3 }, 'options: expected fields among sinks, recent, got "sink"'],
+    [null, "options: expected an object, got null"],
+    ["sinks", 'options: expected an object, got "sinks"'],
+  ])("refuses options %o", (given, message) => {
+    expect(() => errors.expectOptions("options", given, ["sinks", "recent"])).toThrow(new TypeError(message));
+    expect(() => errors.expectOptions("options", { recent: 1 }, ["sinks", "recent"])).not.toThrow();
   });
 });

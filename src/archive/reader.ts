@@ -26,15 +26,22 @@ import { BOOK_KINDS, describeSection, GROUP, PREAMBLE, type SectionKind } from "
 import { asFormatError, type Head, readHead } from "./header.ts";
 
 /** A cache with arrays of its own. `name` stands in front of every message, a path for instance. */
-export function decodeArchive(bytes: Uint8Array, name = "archive"): CodedCache {
-  // A Buffer's slice is a view; from here on slices are copies.
-  const plain = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+export function decodeArchive(bytes: Uint8Array | ArrayBuffer, name = "archive"): CodedCache {
+  const plain = plainBytes(bytes);
   const archive = new OpenArchive(plain, name, readHead(plain, name));
   const { shape } = archive.head;
   const rotary = archive.rotary();
   const tokens = archive.tokens();
   const layers = Array.from({ length: shape.geometry.layerCount }, (_, i) => archive.layer(i));
   return { ...shape, rotary, ...(tokens && { tokens }), layers };
+}
+
+/** A Buffer's slice is a view; those of what is returned here are copies. */
+function plainBytes(bytes: Uint8Array | ArrayBuffer): Uint8Array {
+  if (ArrayBuffer.isView(bytes)) return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  // By name: an ArrayBuffer of another realm is one too.
+  if (Object.prototype.toString.call(bytes) === "[object ArrayBuffer]") return new Uint8Array(bytes);
+  throw new TypeError(`bytes: expected a Uint8Array or an ArrayBuffer, got ${brief(bytes)}`);
 }
 
 /** Reads a file. Node, Deno and Bun only. */

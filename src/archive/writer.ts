@@ -27,21 +27,25 @@ const failFor =
     throw new RangeError(`${where}${what}: expected ${expected}, got ${brief(got)}`);
   };
 
-/** `archive` as chunks in order; some share memory with the cache, so write them before you change it. */
-export function encodeArchive(cache: CodedCache): Uint8Array[] {
+/**
+ * `archive` as chunks in order, as `new Blob` takes them; some share memory with the cache, so write them before you
+ * change it.
+ */
+export function encodeArchive(cache: CodedCache): Uint8Array<ArrayBuffer>[] {
   checkShape(cache, failFor(""));
   checkRotary(cache.rotary, cache.geometry.headDim);
   if (cache.layers.length !== cache.geometry.layerCount) {
     throw new RangeError(`layers: expected ${cache.geometry.layerCount}, got ${cache.layers.length}`);
   }
   const sections: SectionEntry[] = [];
-  const chunks: Uint8Array[] = [];
+  const chunks: Uint8Array<ArrayBuffer>[] = [];
   let offset = 0;
   for (const name of sectionNames(cache.geometry.layerCount, cache.tokens !== undefined)) {
     const bytes = encodeSection(cache, name);
     const start = roundUp(offset, SECTION_ALIGN);
     if (start > offset) chunks.push(new Uint8Array(start - offset));
-    if (bytes.length > 0) chunks.push(bytes);
+    // No cache of this package lies in shared memory.
+    if (bytes.length > 0) chunks.push(bytes as Uint8Array<ArrayBuffer>);
     sections.push({ ...name, offset: start, bytes: bytes.length, crc32c: crc32c(bytes) });
     offset = start + bytes.length;
   }
@@ -86,7 +90,7 @@ function headerOf(cache: CodedCache, sections: SectionEntry[]): ArchiveHeader {
 }
 
 /** Preamble, header and the zeros after it. */
-function encodeHead(header: ArchiveHeader, sectionBytes: number): Uint8Array {
+function encodeHead(header: ArchiveHeader, sectionBytes: number): Uint8Array<ArrayBuffer> {
   const json = new TextEncoder().encode(JSON.stringify(header));
   const bytes = new Uint8Array(roundUp(PREAMBLE.bytes + json.length, SECTION_ALIGN));
   const view = new DataView(bytes.buffer);

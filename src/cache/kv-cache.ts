@@ -5,7 +5,14 @@
 import type { CodedCache } from "../codec/coded.ts";
 import { checkGeometry, type Geometry, rowDim } from "../codec/geometry.ts";
 import { checkRotary, putRotary, type Rotary } from "../codec/rotary.ts";
-import { DisposedError, expectInteger, MismatchError, UnsupportedError } from "../errors.ts";
+import {
+  DisposedError,
+  expectInteger,
+  expectNumber,
+  expectOptions,
+  MismatchError,
+  UnsupportedError,
+} from "../errors.ts";
 import type { Frame } from "../runtime/heap.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { type AttendReport, type AttendSettings, noReport } from "./attention.ts";
@@ -132,6 +139,7 @@ export class KvCache {
    */
   append(layer: number, keys: Float32Array, values: Float32Array, layout: RowLayout): void {
     const target = this.#layer(layer);
+    expectOptions("layout", layout, ["tokens", "headStride", "tokenStride", "beforeRotary"]);
     const { tokens } = layout;
     expectInteger("layout.tokens", tokens, 0, 2 ** 24);
     if (tokens === 0) return;
@@ -154,6 +162,7 @@ export class KvCache {
    */
   shrink(bytes: number): number {
     this.#expectAlive();
+    expectNumber("bytes", bytes, 0, 2 ** 53);
     for (;;) {
       const held = this.stats().bytes.total;
       if (held <= bytes) return held;
@@ -171,6 +180,7 @@ export class KvCache {
   attend(layer: number, queries: Float32Array, out: Float32Array, position?: number): AttendReport {
     const target = this.#layer(layer);
     const shared = this.#sharedOf(queries);
+    expectF32("out", out);
     if (out.length !== queries.length) {
       throw new RangeError(`out: expected ${queries.length} elements as queries has, got ${out.length}`);
     }
@@ -194,6 +204,7 @@ export class KvCache {
     const target = this.#layer(layer);
     const shared = this.#sharedOf(queries);
     const count = shared * this.geometry.kvHeads * target.length;
+    if (out) expectF32("out", out);
     if (out && out.length !== count) throw new RangeError(`out: expected ${count} elements, got ${out.length}`);
     const scores = out ?? new Float32Array(count);
     this.#runtime.heap.scratch((frame) => {
@@ -207,6 +218,7 @@ export class KvCache {
   noteQueries(layer: number, queries: Float32Array, queryHeads: number, firstToken: number): void {
     const { headDim, kvHeads } = this.geometry;
     const target = this.#layer(layer);
+    expectF32("queries", queries);
     expectInteger("queryHeads", queryHeads, kvHeads, 1024);
     if (queryHeads % kvHeads !== 0) {
       throw new RangeError(`queryHeads: expected a multiple of ${kvHeads}, got ${queryHeads}`);
@@ -336,6 +348,7 @@ export class KvCache {
 
   /** Query heads a kv head. */
   #sharedOf(queries: Float32Array): number {
+    expectF32("queries", queries);
     const { headDim, kvHeads } = this.geometry;
     const shared = queries.length / headDim / kvHeads;
     if (!Number.isInteger(shared) || shared === 0) {
@@ -375,8 +388,9 @@ export class KvCache {
     expectInteger("layout.headStride", headStride, headDim, 2 ** 30);
     expectInteger("layout.tokenStride", tokenStride, headDim, 2 ** 30);
     const needed = (kvHeads - 1) * headStride + (tokens - 1) * tokenStride + headDim;
-    if (!(array instanceof Float32Array) || array.length < needed) {
-      throw new RangeError(`${name}: expected a Float32Array of at least ${needed} elements, got ${array?.length}`);
+    expectF32(name, array);
+    if (array.length < needed) {
+      throw new RangeError(`${name}: expected at least ${needed} elements, got ${array.length}`);
     }
     const { kernels, heap } = this.#runtime;
     const count = tokens * kvHeads * headDim;
@@ -417,6 +431,12 @@ export class KvCache {
     const bad = kernels.countNonFinite(ptr, count);
     if (bad) throw new RangeError(`${name}: expected elements that ${exactType} can hold, got ${bad} too large`);
   }
+}
+
+/** By name: an array of another realm is one too. */
+function expectF32(name: string, array: unknown): void {
+  const kind = Object.prototype.toString.call(array).slice(8, -1);
+  if (kind !== "Float32Array") throw new TypeError(`${name}: expected a Float32Array, got ${kind}`);
 }
 
 /** What an archive or a profile is made for must not be asked to be otherwise. */

@@ -1,7 +1,7 @@
 /** What a live cache can be told, with defaults, checked once. */
 import { type CodecOptions, checkOptions } from "../codec/options.ts";
 import type { ElementType } from "../codec/source.ts";
-import { expectInteger, expectNumber } from "../errors.ts";
+import { expectInteger, expectNumber, expectOptions } from "../errors.ts";
 import type { CacheEvent } from "./events.ts";
 
 export interface CacheOptions extends Omit<CodecOptions, "metric" | "attentionWeights" | "schedule"> {
@@ -9,7 +9,7 @@ export interface CacheOptions extends Omit<CodecOptions, "metric" | "attentionWe
   fitTokens: number;
   /** Type of exact tokens: rows are rounded to it when they come in, so that an archive holds what attention saw. */
   exactType: ElementType;
-  /** Steps of score tables in logits. Smaller is slower: 0.001 keeps outputs within about 1e-3 of attention on restored rows. */
+  /** Steps of score tables in logits. Smaller is slower and hardly more exact: a query has 65,280 of them (ADR 0009). */
   scoreStep: number;
   /** Part of each query's weight whose values may be left out of the mix, a segment and value group. */
   mixTolerance: number;
@@ -40,7 +40,7 @@ export const DEFAULT_CACHE_OPTIONS: CacheOptions = {
   basisBits: "auto",
   fitTokens: 512,
   exactType: "f16",
-  scoreStep: 0.001,
+  scoreStep: 0.0005,
   mixTolerance: 0.002,
   budget: null,
   selection: "planes",
@@ -53,6 +53,7 @@ export const DEFAULT_CACHE_OPTIONS: CacheOptions = {
 };
 
 export function checkCacheOptions(given: Partial<CacheOptions>): CacheOptions {
+  expectOptions("options", given, Object.keys(DEFAULT_CACHE_OPTIONS));
   const options = { ...DEFAULT_CACHE_OPTIONS, ...given };
   checkOptions({ ...codecOptionsOf(options) });
   expectInteger("fitTokens", options.fitTokens, 64, 1 << 20);

@@ -75,6 +75,11 @@ async function runAttend(io: Io, archive: string, { queries, json, ...flags }: A
   print(io, json, { input: archive, queries, ...settings, ...options, ...result }, () => describe(result, options));
 }
 
+function speed({ secondsPerToken, secondsPerTokenF32 }: Replay): string {
+  const ratio = secondsPerTokenF32 / secondsPerToken;
+  return ratio >= 1 ? `${ratio.toPrecision(3)} times as fast` : `${(1 / ratio).toPrecision(3)} times slower than they`;
+}
+
 function describe(replay: Replay, { budget, selection }: Pick<CacheOptions, "budget" | "selection">): string {
   const { tokens, firstLength, layers, keyTraffic } = replay;
   const times = (ratio: number): string => ratio.toPrecision(3);
@@ -94,7 +99,7 @@ function describe(replay: Replay, { budget, selection }: Pick<CacheOptions, "bud
   rows.push(
     [
       "time a token",
-      `${milliseconds(replay.secondsPerToken)}, f32 kernels ${milliseconds(replay.secondsPerTokenF32)}: ${times(replay.secondsPerTokenF32 / replay.secondsPerToken)} times as fast; append ${milliseconds(replay.secondsPerAppend)}`,
+      `${milliseconds(replay.secondsPerToken)}, f32 kernels ${milliseconds(replay.secondsPerTokenF32)}: ${speed(replay)}; append ${milliseconds(replay.secondsPerAppend)}`,
     ],
     [
       "bytes read",

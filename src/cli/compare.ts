@@ -4,9 +4,9 @@ import { writeFileAtomically } from "../archive/atomic-file.ts";
 import { compareMethods, METHODS, type Method } from "../evaluation/compare.ts";
 import { type ComparisonRow, formatTable, renderSvg } from "../evaluation/report.ts";
 import type { Runtime } from "../runtime/runtime.ts";
-import { UsageError } from "./failure.ts";
 import { checkOutput, withDump } from "./files.ts";
 import { type Io, print } from "./io.ts";
+import { chooseByName, nameList } from "./methods.ts";
 import { withProgress } from "./progress.ts";
 
 interface CompareFlags {
@@ -25,9 +25,7 @@ export function addCompare(program: Command, io: Io): void {
         "attention KL in nats, error of the outputs, bytes, seconds to encode and decode.",
     )
     .argument("<files...>", "safetensors dumps with a continuation and its queries")
-    .option("--methods <names>", "only methods whose name contains one of these, as turboquant,kivi", (text) =>
-      text.split(",").map((name) => name.trim()),
-    )
+    .option("--methods <names>", "only methods whose name contains one of these, as turboquant,kivi", nameList)
     .option("--svg <file>", "also plot error against bits")
     .option("--json", "print JSON")
     .action((files: string[], flags: CompareFlags) => runCompare(io, files, flags));
@@ -40,24 +38,14 @@ async function runCompare(io: Io, files: string[], { methods, svg, json }: Compa
   const ofFiles: ComparisonRow[][] = [];
   for (const file of files) ofFiles.push(await compareFile(io, runtime, file, chosen));
   const rows = meanRows(ofFiles);
-  print(io, json, rows, () => formatTable(rows));
   if (svg !== undefined) {
     const bytes = new TextEncoder().encode(await renderSvg(rows));
     await writeFileAtomically(svg, (write) => write(bytes), { signal: io.signal });
   }
+  print(io, json, rows, () => formatTable(rows));
 }
 
-/** Methods whose name contains one of the given texts, in any case. */
-export function chooseMethods(names: string[] | undefined): Method[] {
-  if (!names) return METHODS;
-  const wanted = names.map((name) => name.toLowerCase());
-  const unknown = wanted.find((name) => name === "" || !METHODS.some((m) => m.name.toLowerCase().includes(name)));
-  if (unknown !== undefined) {
-    const known = METHODS.map((method) => method.name).join("; ");
-    throw new UsageError(`--methods: expected parts of the names of methods, got "${unknown}"; there are: ${known}`);
-  }
-  return METHODS.filter((method) => wanted.some((name) => method.name.toLowerCase().includes(name)));
-}
+export const chooseMethods = (names: string[] | undefined): Method[] => chooseByName(METHODS, names);
 
 async function compareFile(io: Io, runtime: Runtime, file: string, methods: Method[]): Promise<ComparisonRow[]> {
   return withDump(file, undefined, (context) =>

@@ -1,5 +1,6 @@
 /** Files named on the command line. */
 import { open, realpath, stat } from "node:fs/promises";
+import { dirname } from "node:path";
 import { fileError } from "../archive/atomic-file.ts";
 import { MAGIC } from "../archive/format.ts";
 import { type Dump, openDump } from "../engines/dump.ts";
@@ -49,10 +50,18 @@ export async function fileBytes(path: string): Promise<number> {
   return (await stat(path)).size;
 }
 
-/** Throws a UsageError where writing `path` would destroy an input, or something that is no file. */
+/**
+ * Throws a UsageError where writing `path` would destroy an input, or something that is no file; what writing it would
+ * throw in the end where its folder does not exist.
+ */
 export async function checkOutput(option: string, path: string, inputs: string[]): Promise<void> {
   const old = await stat(path).catch(() => undefined);
-  if (!old) return;
+  if (!old) {
+    await stat(dirname(path)).catch((cause) => {
+      throw fileError("write", path, cause);
+    });
+    return;
+  }
   if (!old.isFile()) throw new UsageError(`${option}: expected a file to write, got ${path}, which is something else`);
   for (const input of inputs) {
     if ((await realpath(input).catch(() => input)) === (await realpath(path))) {

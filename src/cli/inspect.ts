@@ -24,7 +24,8 @@ export function addInspect(program: Command, io: Io): void {
     .description(
       "Shows geometry, rotary embedding, the energy of keys before RoPE that the leading latent channels capture,\n" +
         "the bits of the channels and bytes by kind. Of a dump: as compress would make them by default, and the\n" +
-        "SVDq paper's theorem in numbers. Of an archive: as they are, energy of the keys as restored.",
+        "SVDq paper's theorem in numbers. Of an archive: as they are, energy of the keys as restored; of a profile,\n" +
+        "which has no tokens: channels and bytes.",
     )
     .argument("<file>", "safetensors dump or archive")
     .option("--json", "print JSON")
@@ -42,6 +43,10 @@ async function runInspect(io: Io, file: string, json: boolean | undefined): Prom
 async function inspectArchive(io: Io, runtime: Runtime, file: string): Promise<Inspection> {
   const cache = await readArchive(file);
   const source = restoredSource(runtime, cache, "f32");
+  if (cache.tokenCount === 0) {
+    const layers = allocations(cache).map((allocation, i) => ({ layer: cache.layerNumbers[i], allocation }));
+    return { path: file, kind: "profile", ...(await describe(file, source, cache)), layers };
+  }
   const spectra = await aboutFile(file, () =>
     withProgress(io, cache.geometry.layerCount, (bar) => spectraOf(io, runtime, source, cache, bar.step)),
   );

@@ -6,7 +6,7 @@ import { columns, facts, percent, thousands } from "./text.ts";
 
 export interface Inspection extends SourceSummary, CodeSummary {
   path: string;
-  kind: "dump" | "archive";
+  kind: "dump" | "archive" | "profile";
   fileBytes: number;
   /** Of a dump: what its text is, or "", and its tokens with the continuation. */
   text?: string;
@@ -17,7 +17,8 @@ export interface Inspection extends SourceSummary, CodeSummary {
 export interface InspectedLayer {
   /** Number in the model. */
   layer: number;
-  energy: Energy;
+  /** Of a dump or an archive: a profile has no keys. */
+  energy?: Energy;
   allocation: Record<"keys" | "values", Allocation>;
   /** Of a dump. */
   theorem?: Theorem;
@@ -27,7 +28,9 @@ const WIDTHS = ["8", "4", "2", "1", "0"] as const;
 
 export function formatInspection(inspection: Inspection): string {
   const { layers } = inspection;
-  const parts = [formatHead(inspection), formatEnergy(layers), formatAllocation(layers), formatCodes(inspection)];
+  const parts = [formatHead(inspection)];
+  if (inspection.kind !== "profile") parts.push(formatEnergy(layers));
+  parts.push(formatAllocation(layers), formatCodes(inspection));
   if (inspection.kind === "dump") parts.push(formatTheorem(layers));
   return parts.join("\n");
 }
@@ -50,13 +53,15 @@ function formatHead(inspection: Inspection): string {
 
 function formatEnergy(layers: InspectedLayer[]): string {
   const titles = ["energy of keys", "channels", "for 90 %", "for 99 %", "in 1/8", "in 1/4", "in 1/2"];
-  const rows = layers.map(({ layer, energy }) => [
-    `layer ${layer}`,
-    ...[energy.channels, energy.channels90, energy.channels99].map(String),
-    ...[energy.eighth, energy.quarter, energy.half].map(percent),
-  ]);
+  const rows = layers.flatMap(({ layer, energy }) => (energy ? [energyRow(layer, energy)] : []));
   return columns(titles, rows);
 }
+
+const energyRow = (layer: number, energy: Energy): string[] => [
+  `layer ${layer}`,
+  ...[energy.channels, energy.channels90, energy.channels99].map(String),
+  ...[energy.eighth, energy.quarter, energy.half].map(percent),
+];
 
 function formatAllocation(layers: InspectedLayer[]): string {
   const parts = ["keys", "values"] as const;

@@ -1,4 +1,5 @@
 /** What a run needs from its surroundings. Tests give their own. */
+import type { OpenEngine } from "../evaluation/eval/engine.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 
 export interface Io {
@@ -10,6 +11,8 @@ export interface Io {
   signal: AbortSignal;
   version: string;
   createRuntime(): Promise<Runtime>;
+  /** Runs models for `eval`; node-llama-cpp unless given. */
+  openEngine?: OpenEngine;
 }
 
 /** The result as JSON, or as text for people. */

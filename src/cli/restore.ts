@@ -3,7 +3,7 @@ import { type Command, Option } from "commander";
 import { readArchive } from "../archive/reader.ts";
 import type { CacheSource } from "../codec/source.ts";
 import { type TensorToWrite, writeSafetensors } from "../engines/safetensors.ts";
-import { aboutFile } from "./failure.ts";
+import { aboutFile, InputError } from "./failure.ts";
 import { checkOutput, fileBytes } from "./files.ts";
 import { type Io, print } from "./io.ts";
 import { withProgress } from "./progress.ts";
@@ -35,6 +35,8 @@ async function runRestore(io: Io, file: string, { output, type, json }: RestoreF
   const start = performance.now();
   await checkOutput("--output", output, [file]);
   const cache = await readArchive(file);
+  if (cache.tokenCount === 0)
+    throw new InputError(`${file}: expected an archive of tokens, got a profile, which has none`);
   const runtime = await io.createRuntime();
   const source = restoredSource(runtime, cache, type);
   await withProgress(io, 2 * cache.geometry.layerCount, (bar) =>

@@ -3,6 +3,7 @@ import { Command } from "commander";
 import { addAttend } from "./attend.ts";
 import { addCompare } from "./compare.ts";
 import { addCompress } from "./compress.ts";
+import { addEval } from "./eval.ts";
 import { EXIT, exitCodeOf, messageOf } from "./failure.ts";
 import { addInspect } from "./inspect.ts";
 import type { Io } from "./io.ts";
@@ -47,6 +48,6 @@ function programFor(io: Io): Command {
       outputError: () => undefined,
     })
     .addHelpText("afterAll", EPILOGUE);
-  for (const add of [addInspect, addCompress, addRestore, addCompare, addAttend]) add(program, io);
+  for (const add of [addInspect, addCompress, addRestore, addCompare, addAttend, addEval]) add(program, io);
   return program;
 }

@@ -80,13 +80,12 @@ function allocation(groups: CodedGroup[], dim: number): Allocation {
   return counts;
 }
 
-/** Bits and bytes as a table. */
+/** Bits and bytes as a table; a profile, which codes no token, has no bits. */
 export function formatCodes({ bits, bytes }: CodeSummary): string {
   const kinds = Object.keys(bytes.keys) as (keyof KindBytes)[];
   const row = (part: "keys" | "values"): string[] => [
     part,
-    bits[part].bits.toFixed(2),
-    bits[part].bitsWithBasis.toFixed(2),
+    ...[bits[part].bits, bits[part].bitsWithBasis].map((b) => (b ? b.toFixed(2) : "-")),
     ...kinds.map((kind) => thousands(bytes[part][kind])),
   ];
   return columns(["bytes by kind", "bits", "+basis", ...kinds], [row("keys"), row("values")]);

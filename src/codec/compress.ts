@@ -1,5 +1,6 @@
 /** A whole cache to codes. Key bits are allocated over all layers at once, so keys take two passes. */
 import { expectInteger } from "../errors.ts";
+import { breathe } from "../runtime/breathe.ts";
 import type { Frame } from "../runtime/heap.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { allocate, schedule } from "./allocation.ts";
@@ -134,7 +135,9 @@ export async function eachLayer<T>(
 ): Promise<T[]> {
   const { layerCount } = source.geometry;
   const results: T[] = [];
+  let turn = performance.now();
   for (let layer = 0; layer < layerCount; layer++) {
+    turn = await breathe(turn, work.signal);
     work.signal?.throwIfAborted();
     results.push(await run(layer));
     work.onProgress?.({ phase, layer, layerCount });

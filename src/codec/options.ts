@@ -1,5 +1,5 @@
 /** What a caller chooses, with defaults, checked once. */
-import { expectInteger, expectNumber } from "../errors.ts";
+import { expectInteger, expectNumber, expectOptions } from "../errors.ts";
 import type { Grouping } from "./groups.ts";
 import { WIDTHS } from "./layout.ts";
 
@@ -40,6 +40,7 @@ export const DEFAULT_OPTIONS: CodecOptions = {
 
 /** Fills defaults and checks every value. */
 export function checkOptions(given: Partial<CodecOptions>): CodecOptions {
+  expectOptions("options", given, Object.keys(DEFAULT_OPTIONS));
   const options = { ...DEFAULT_OPTIONS, ...given };
   expectNumber("keyBits", options.keyBits, 0.01, 8);
   expectNumber("valueBits", options.valueBits, 0.01, 8);
@@ -55,8 +56,8 @@ export function checkOptions(given: Partial<CodecOptions>): CodecOptions {
 }
 
 function checkSpan(span: number): void {
-  expectInteger("anchorSpan", span, 1, 1 << 24);
-  if ((span & (span - 1)) !== 0) throw new RangeError(`anchorSpan: expected a power of two or null, got ${span}`);
+  if (Number.isInteger(span) && span >= 1 && span <= 1 << 24 && (span & (span - 1)) === 0) return;
+  throw new RangeError(`anchorSpan: expected a power of two from 1 to ${1 << 24} or null, got ${String(span)}`);
 }
 
 function checkSchedule(schedule: number[]): void {

@@ -8,7 +8,7 @@ import type { CodedCache } from "../codec/coded.ts";
 import { compress, type WorkOptions } from "../codec/compress.ts";
 import type { Geometry } from "../codec/geometry.ts";
 import type { CodecOptions } from "../codec/options.ts";
-import { restoreLayer } from "../codec/restore.ts";
+import { type RestoredLayer, restoreLayer } from "../codec/restore.ts";
 import { type CacheSource, ELEMENT_BYTES, type ElementType } from "../codec/source.ts";
 import { MismatchError, UnsupportedError } from "../errors.ts";
 import type { Runtime } from "../runtime/runtime.ts";
@@ -103,18 +103,28 @@ export function restoreLlamaState(
 ): Uint8Array {
   const coded = from instanceof Uint8Array ? decodeArchive(from) : from;
   const { model, type = coded.exactType } = given;
-  const { geometry, tokenCount } = coded;
+  const { geometry } = coded;
   if (model) {
     const layerNumbers = Array.from({ length: model.geometry.layerCount }, (_, i) => i);
     expectFingerprint(coded, fingerprintOf({ ...model, layerNumbers }));
   }
-  const skeleton = skeletonFor(coded, given);
+  return llamaStateOf(skeletonFor(coded, given), geometry, type, (layer) => restoreLayer(runtime, coded, layer, type));
+}
+
+/** A state file of tensors (kvHeads, cells, headDim), as many cells as the skeleton has positions. */
+export function llamaStateOf(
+  skeleton: LlamaSkeleton,
+  geometry: Geometry,
+  type: ElementType,
+  layerOf: (layer: number) => RestoredLayer,
+): Uint8Array {
+  const cells = skeleton.positions.length;
   const [keys, values]: Uint8Array[][] = [[], []];
   for (let layer = 0; layer < geometry.layerCount; layer++) {
-    const { key, value } = restoreLayer(runtime, coded, layer, type);
+    const { key, value } = layerOf(layer);
     const turn = skeleton.valuesTransposed ? columnsOfHeads : rowsOfHeads;
-    keys.push(bytesOf(rowsOfHeads(arrayOf(type, key), geometry, tokenCount)));
-    values.push(bytesOf(turn(arrayOf(type, value), geometry, tokenCount)));
+    keys.push(bytesOf(rowsOfHeads(arrayOf(type, key), geometry, cells)));
+    values.push(bytesOf(turn(arrayOf(type, value), geometry, cells)));
   }
   return serialiseLlamaState({ ...skeleton, type, keys, values });
 }

@@ -25,36 +25,23 @@ const PEER = "#666666";
 /** Okabe and Ito's colours, told apart by colour-blind readers too, without the yellow; then two dark ones. */
 const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#7b3294", "#8c510a"];
 
-interface Panel {
-  kind: "key" | "value";
+export interface ChartPanel {
   title: string;
   errorLabel: string;
-  error: (row: ComparisonRow) => number;
+  points: ChartPoint[];
 }
 
-const PANELS: Panel[] = [
-  {
-    kind: "key",
-    title: "Keys compressed, values exact",
-    errorLabel: "attention KL, nats (log scale)",
-    error: (row) => row.attentionKl,
-  },
-  {
-    kind: "value",
-    title: "Values compressed, keys exact",
-    errorLabel: "output error |o − o′|² / |o|² (log scale)",
-    error: (row) => row.outputError,
-  },
-];
-
-interface Point {
+export interface ChartPoint {
   method: string;
-  /** Settings of one codec share a family: the method without its kind letter and its bits. Peers have none. */
+  /** Points of one family are joined, and labelled once with its name. Peers have none. */
   family: string | undefined;
+  /** Of a point without family. */
+  label: string;
   bits: number;
   error: number;
 }
 
+/** Settings of one codec share a family: the method without its kind letter and its bits. */
 export function familyOf(method: string): string | undefined {
   if (!method.includes("codec")) return undefined;
   return shortName(method).replace(/(?<!span)\s+[\d.]+( bits?)?$/, "");
@@ -62,28 +49,49 @@ export function familyOf(method: string): string | undefined {
 
 const shortName = (method: string): string => method.replace(/^[KV] /, "");
 
+/** The chart of `compare`: keys above, values below. */
 export function drawChart(rows: readonly ComparisonRow[]): string {
+  const panel = (kind: "key" | "value", title: string, errorLabel: string, error: (row: ComparisonRow) => number) => ({
+    title,
+    errorLabel,
+    points: rows
+      .filter((row) => row.kind === kind)
+      .map((row) => ({
+        method: row.method,
+        family: familyOf(row.method),
+        label: shortName(row.method),
+        bits: row.bitsWithBasis,
+        error: error(row),
+      })),
+  });
+  return drawPanels("Error of attention against size of the key-value cache", [
+    panel("key", "Keys compressed, values exact", "attention KL, nats (log scale)", (row) => row.attentionKl),
+    panel(
+      "value",
+      "Values compressed, keys exact",
+      "output error |o − o′|² / |o|² (log scale)",
+      (row) => row.outputError,
+    ),
+  ]);
+}
+
+/** One plot a panel that has points, below one another. */
+export function drawPanels(title: string, panels: ChartPanel[]): string {
   const { document } = parseHTML("<!doctype html><html><body></body></html>");
-  const panels = PANELS.map((panel) => ({ panel, mine: rows.filter((row) => row.kind === panel.kind) }));
-  const drawn = panels.filter(({ mine }) => mine.length > 0);
-  const body = drawn.map(({ panel, mine }, i) => drawPanel(document, panel, mine, 40 + i * HEIGHT)).join("\n");
+  const drawn = panels.filter(({ points }) => points.length > 0);
+  const body = drawn.map((panel, i) => drawPanel(document, panel, 40 + i * HEIGHT)).join("\n");
   const height = 40 + drawn.length * HEIGHT;
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${height}" viewBox="0 0 ${WIDTH} ${height}"`,
     ` font-family="system-ui, sans-serif" font-size="${FONT_SIZE}" color="${INK}" fill="${INK}">`,
     `<rect width="${WIDTH}" height="${height}" fill="#ffffff"/>`,
     `<text x="${WIDTH / 2}" y="26" text-anchor="middle" font-size="17" font-weight="bold">`,
-    `Error of attention against size of the key-value cache</text>\n${body}\n</svg>\n`,
+    `${escapeText(title)}</text>\n${body}\n</svg>\n`,
   ].join("");
 }
 
-function drawPanel(document: Document, panel: Panel, rows: ComparisonRow[], top: number): string {
-  const all = rows.map((row) => ({
-    method: row.method,
-    family: familyOf(row.method),
-    bits: row.bitsWithBasis,
-    error: panel.error(row),
-  }));
+function drawPanel(document: Document, panel: ChartPanel, top: number): string {
+  const all = panel.points;
   const points = all.filter(({ error, bits }) => [error, bits].every((x) => x > 0 && x < Infinity));
   const hidden = all.filter((point) => !points.includes(point));
   const note = hidden.length ? ` (no place on a log scale: ${hidden.map((p) => p.method).join(", ")})` : "";
@@ -134,7 +142,7 @@ interface Plotted {
   yTicks: number[];
 }
 
-function frameOf(points: Point[]): Plotted {
+function frameOf(points: ChartPoint[]): Plotted {
   const around = (values: number[], factor: number): [number, number] => [
     Math.min(...values) / factor,
     Math.max(...values) * factor,
@@ -167,17 +175,17 @@ function ticksOf([low, high]: [number, number], digits: number[]): number[] {
   return ticks;
 }
 
-const familiesOf = (points: Point[]): string[] => [
+const familiesOf = (points: ChartPoint[]): string[] => [
   ...new Set(points.flatMap((point) => (point.family === undefined ? [] : [point.family]))),
 ];
 
-const membersOf = (points: Point[], family: string): Point[] =>
+const membersOf = (points: ChartPoint[], family: string): ChartPoint[] =>
   points.filter((point) => point.family === family).sort((a, b) => a.bits - b.bits);
 
-const colourOf = (points: Point[], family: string | undefined): string =>
+const colourOf = (points: ChartPoint[], family: string | undefined): string =>
   family === undefined ? PEER : COLOURS[familiesOf(points).indexOf(family) % COLOURS.length];
 
-function familyMarks(points: Point[]): Plot.Markish[] {
+function familyMarks(points: ChartPoint[]): Plot.Markish[] {
   return familiesOf(points).flatMap((family) => {
     const mine = membersOf(points, family);
     const colour = colourOf(points, family);
@@ -188,7 +196,7 @@ function familyMarks(points: Point[]): Plot.Markish[] {
   });
 }
 
-function peerMarks(points: Point[]): Plot.Markish[] {
+function peerMarks(points: ChartPoint[]): Plot.Markish[] {
   const peers = points.filter((point) => point.family === undefined);
   return [
     Plot.dot(peers, { x: "bits", y: "error", fill: "#ffffff", stroke: PEER, strokeWidth: 2, r: 4, title: "method" }),
@@ -196,7 +204,7 @@ function peerMarks(points: Point[]): Plot.Markish[] {
 }
 
 /** One text a peer and one a family, at its point with the most bits; a thin line leads to a text that lies far off. */
-function labelMarks(points: Point[], frame: Plotted): Plot.Markish[] {
+function labelMarks(points: ChartPoint[], frame: Plotted): Plot.Markish[] {
   const labelled = points.filter(
     (point) =>
       point.family === undefined || !points.some((other) => other.family === point.family && other.bits > point.bits),
@@ -221,21 +229,21 @@ function labelMarks(points: Point[], frame: Plotted): Plot.Markish[] {
   });
 }
 
-function leader(point: Point, { dx, dy }: Place, colour: string, frame: Plotted): Plot.Markish {
+function leader(point: ChartPoint, { dx, dy }: Place, colour: string, frame: Plotted): Plot.Markish {
   const bits = point.bits * (frame.x[1] / frame.x[0]) ** (dx / PLOT_WIDTH);
   const error = point.error * (frame.y[0] / frame.y[1]) ** (dy / PLOT_HEIGHT);
   const ends = { x1: [point.bits], x2: [bits], y1: [point.error], y2: [error] };
   return Plot.link({ length: 1 }, { ...ends, stroke: colour, strokeWidth: 0.8 });
 }
 
-const labelOf = (point: Point): string => point.family ?? shortName(point.method);
+const labelOf = (point: ChartPoint): string => point.family ?? point.label;
 
 /** A letter is taken as 0.58 of the font size wide, 0.64 in bold. */
-const textWidth = (point: Point): number =>
+const textWidth = (point: ChartPoint): number =>
   labelOf(point).length * FONT_SIZE * (point.family === undefined ? 0.58 : 0.64);
 
 /** Boxes of all dots and along the lines of families. */
-function obstacles(points: Point[], frame: Plotted): Box[] {
+function obstacles(points: ChartPoint[], frame: Plotted): Box[] {
   const boxes = points.map((point) => boxAround(pixelOf(point, frame), 5));
   for (const family of familiesOf(points)) {
     const mine = membersOf(points, family).map((point) => pixelOf(point, frame));
@@ -244,7 +252,7 @@ function obstacles(points: Point[], frame: Plotted): Box[] {
   return boxes;
 }
 
-function pixelOf(point: Point, frame: Plotted): Pixel {
+function pixelOf(point: ChartPoint, frame: Plotted): Pixel {
   const across = Math.log(point.bits / frame.x[0]) / Math.log(frame.x[1] / frame.x[0]);
   const up = Math.log(point.error / frame.y[0]) / Math.log(frame.y[1] / frame.y[0]);
   return { x: MARGIN.left + across * PLOT_WIDTH, y: HEIGHT - MARGIN.bottom - up * PLOT_HEIGHT };

@@ -15,17 +15,17 @@ import {
   rangeOf,
   type WorkOptions,
 } from "../codec/compress.ts";
-import { rowDim } from "../codec/geometry.ts";
 import { decodeKeys } from "../codec/key-codec.ts";
 import { type CodecOptions, checkOptions } from "../codec/options.ts";
-import type { CacheSource, TensorData } from "../codec/source.ts";
-import { loadTensor } from "../codec/tensors.ts";
+import type { CacheSource } from "../codec/source.ts";
 import { decodeValues } from "../codec/value-codec.ts";
 import type { Dump } from "../engines/dump.ts";
 import { UnsupportedError } from "../errors.ts";
+import { breathe } from "../runtime/breathe.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { type AttentionLayer, compareAttention, exactAttention } from "./metrics.ts";
 import type { ComparisonRow } from "./report.ts";
+import { loadF32, middleOf, widen } from "./tensors.ts";
 
 /** A method to compare: the codec under some options, or a peer. */
 export type Method =
@@ -113,18 +113,20 @@ export async function compareMethods(
   }
   const sums = prepared.map(() => ({ attentionKl: 0, outputError: 0 }));
   const { layerCount } = context.geometry;
+  let turn = performance.now();
   for (let layer = 0; layer < layerCount; layer++) {
     options.signal?.throwIfAborted();
     const attention = await attentionLayer(runtime, context, all, layer);
     const exact = exactAttention(runtime, attention);
-    prepared.forEach((one, i) => {
+    for (const [i, one] of prepared.entries()) {
+      turn = await breathe(turn, options.signal);
       const which = one.method.kind === "key" ? "keys" : "values";
       const replaced = attention[which].slice();
       one.seconds += timed(() => replaceContext(replaced, attention, context, one, layer));
       const difference = compareAttention(runtime, exact, { [which]: replaced });
       sums[i].attentionKl += difference.attentionKl / layerCount;
       sums[i].outputError += difference.outputError / layerCount;
-    });
+    }
     options.onProgress?.({ phase: "restore", layer, layerCount });
   }
   return prepared.map(({ method, bits, bitsWithBasis, bytes, seconds }, i) => ({
@@ -262,21 +264,6 @@ async function prepareBaseline(
   };
 }
 
-function middleOf(
-  tensor: Float32Array,
-  heads: number,
-  headDim: number,
-  range: { tokens: number; first: number; count: number },
-): Float32Array {
-  const size = range.count * headDim;
-  const out = new Float32Array(heads * size);
-  for (let h = 0; h < heads; h++) {
-    const at = (h * range.tokens + range.first) * headDim;
-    out.set(tensor.subarray(at, at + size), h * size);
-  }
-  return out;
-}
-
 /** Exact tensors of a layer with the continuation, and the queries of the continuation. */
 async function attentionLayer(runtime: Runtime, context: Dump, all: Dump, layer: number): Promise<AttentionLayer> {
   const query = await all.queryTensor(layer);
@@ -302,16 +289,6 @@ async function attentionLayer(runtime: Runtime, context: Dump, all: Dump, layer:
     tokens: all.tokenCount,
     headDim,
   };
-}
-
-const loadF32 = (runtime: Runtime, tensor: TensorData, source: CacheSource): Float32Array =>
-  widen(runtime, "tensor", tensor, source.tokenCount * rowDim(source.geometry));
-
-function widen(runtime: Runtime, name: string, tensor: TensorData, count: number): Float32Array {
-  return runtime.heap.scratch((frame) => {
-    const ptr = loadTensor(runtime, frame, name, tensor, count);
-    return runtime.heap.f32(ptr, count).slice();
-  });
 }
 
 function timed(work: () => void): number {

@@ -12,6 +12,7 @@ import type { QueryData, TensorData } from "../codec/source.ts";
 import { loadTensor } from "../codec/tensors.ts";
 import type { Dump } from "../engines/dump.ts";
 import { MismatchError, UnsupportedError } from "../errors.ts";
+import { breathe } from "../runtime/breathe.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { DenseAttention } from "./dense-attention.ts";
 import { compareScores, outputError } from "./score-difference.ts";
@@ -296,14 +297,6 @@ function checkMatch(coded: CodedCache, dump: Dump): void {
   for (const [i, token] of (coded.tokens && dump.tokens ? coded.tokens : []).entries()) {
     expect(`id of token ${i}`, String(token), String(dump.tokens?.[i]));
   }
-}
-
-/** Lets a signal through now and then: the work holds the thread. Returns when it last did. */
-async function breathe(last: number, signal: AbortSignal | undefined): Promise<number> {
-  if (performance.now() - last < 100) return last;
-  await new Promise((resolve) => setTimeout(resolve, 0));
-  signal?.throwIfAborted();
-  return performance.now();
 }
 
 function timed(work: () => void): number {

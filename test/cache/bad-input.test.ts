@@ -46,11 +46,11 @@ const spoilt = (count: number, ...bad: number[]): Float32Array => {
 
 describe("append", () => {
   it.each<[string, Partial<RowLayout>, Float32Array, Float32Array, string]>([
-    ["keys too short", { tokens: 2 }, full(127), full(128), "layer 1 keys: expected a Float32Array of at least 128 elements, got 127"],
-    ["values too short", { tokens: 2 }, full(128), full(64), "layer 1 values: expected a Float32Array of at least 128 elements, got 64"],
-    ["keys too short for the strides", { tokens: 3, headStride: 500, tokenStride: 40 }, full(611), full(612), "layer 1 keys: expected a Float32Array of at least 612 elements, got 611"],
-    ["another type", { tokens: 1 }, new Float64Array(64) as never, full(64), "layer 1 keys: expected a Float32Array of at least 64 elements, got 64"],
-    ["nothing", { tokens: 1 }, undefined as never, full(64), "layer 1 keys: expected a Float32Array of at least 64 elements, got undefined"],
+    ["keys too short", { tokens: 2 }, full(127), full(128), "layer 1 keys: expected at least 128 elements, got 127"],
+    ["values too short", { tokens: 2 }, full(128), full(64), "layer 1 values: expected at least 128 elements, got 64"],
+    ["keys too short for the strides", { tokens: 3, headStride: 500, tokenStride: 40 }, full(611), full(612), "layer 1 keys: expected at least 612 elements, got 611"],
+    ["another type", { tokens: 1 }, new Float64Array(64) as never, full(64), "layer 1 keys: expected a Float32Array, got Float64Array"],
+    ["nothing", { tokens: 1 }, undefined as never, full(64), "layer 1 keys: expected a Float32Array, got Undefined"],
     ["a head stride too small", { tokens: 1, headStride: 31 }, full(64), full(64), "layout.headStride: expected an integer from 32 to 1073741824, got 31"],
     ["a token stride that is none", { tokens: 1, tokenStride: 64.5 }, full(64), full(64), "layout.tokenStride: expected an integer from 32 to 1073741824, got 64.5"],
     ["a negative number of tokens", { tokens: -1 }, full(64), full(64), "layout.tokens: expected an integer from 0 to 16777216, got -1"],
@@ -59,8 +59,18 @@ describe("append", () => {
     ["keys that f16 cannot hold", { tokens: 1 }, spoilt(64, 65519, 65520, -1e30), full(64), "layer 1 keys: expected elements that f16 can hold, got 2 too large"],
   ])("of %s", async (_, layout, keys, values, message) => {
     const error = await failureOf(() => cache.append(1, keys, values, layout as RowLayout));
-    expect(error).toStrictEqual(new RangeError(message));
+    expect(error).toStrictEqual(/Float32Array/.test(message) ? new TypeError(message) : new RangeError(message));
   }); // biome-ignore format: a line a mistake
+
+  it("with a layout that has a field unknown, or none", async () => {
+    const misspelt = { tokens: 1, headstride: 64 } as RowLayout;
+    const error = await failureOf(() => cache.append(1, full(64), full(64), misspelt));
+    expect(error).toStrictEqual(
+      new TypeError('layout: expected fields among tokens, headStride, tokenStride, beforeRotary, got "headstride"'),
+    );
+    const none = await failureOf(() => cache.append(1, full(64), full(64), undefined as never));
+    expect(none).toStrictEqual(new TypeError("layout: expected an object, got undefined"));
+  });
 
   it("to a layer that is not there, and of no tokens, which is nothing", async () => {
     const error = await failureOf(() => cache.append(2, full(64), full(64), { tokens: 1 }));
@@ -83,6 +93,16 @@ describe("attend", () => {
     expect(out.every((x) => x === 1)).toBe(true);
     expect(cache.stats().attended.calls).toBe(0);
   }); // biome-ignore format: a line a mistake
+
+  it("with arrays of another type", async () => {
+    const doubles = new Float64Array(64) as never;
+    expect(await failureOf(() => cache.attend(0, doubles, full(64)))).toStrictEqual(
+      new TypeError("queries: expected a Float32Array, got Float64Array"),
+    );
+    expect(await failureOf(() => cache.attend(0, full(64), doubles))).toStrictEqual(
+      new TypeError("out: expected a Float32Array, got Float64Array"),
+    );
+  });
 
   it("to nothing, also after everything was forgotten", async () => {
     using empty = KvCache.create(runtime, source.geometry, source.rotary);
@@ -193,7 +213,7 @@ describe("options", () => {
     [{ targetKl: 0 }, "targetKl: expected a number from 0.000001 to 10, got 0"],
     [{ targetBytes: 0 }, "targetBytes: expected a number from 1 to 9007199254740992, got 0"],
     [{ exactType: "f64" as never }, 'exactType: expected "f32", "f16" or "bf16", got f64'],
-    [{ anchorSpan: 48 }, "anchorSpan: expected a power of two or null, got 48"],
+    [{ anchorSpan: 48 }, "anchorSpan: expected a power of two from 1 to 16777216 or null, got 48"],
     [{ keyBits: 9 }, "keyBits: expected a number from 0.01 to 8, got 9"],
   ])("%j", async (options, message) => {
     expect(await failureOf(() => checkCacheOptions(options))).toStrictEqual(new RangeError(message));

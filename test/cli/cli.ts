@@ -1,6 +1,7 @@
 /** `svdq` in this process: arguments in, exit code and both streams out. */
 import { Writable } from "node:stream";
 import { run } from "../../src/cli/run.ts";
+import type { OpenEngine } from "../../src/evaluation/eval/engine.ts";
 import { instantiate } from "../../src/runtime/runtime.ts";
 import { releaseModule } from "../support/platforms.ts";
 
@@ -24,12 +25,13 @@ class Collector extends Writable {
 
 export async function svdq(
   args: string[],
-  { terminal = false, signal = new AbortController().signal } = {},
+  given: { terminal?: boolean; signal?: AbortSignal; openEngine?: OpenEngine } = {},
 ): Promise<Outcome> {
+  const { terminal = false, signal = new AbortController().signal, ...engine } = given;
   const [stdout, stderr] = [new Collector(), new Collector()];
   stderr.isTTY = terminal;
   const createRuntime = () => instantiate(releaseModule());
-  const code = await run(args, { stdout, stderr, signal, version: "1.2.3", createRuntime });
+  const code = await run(args, { stdout, stderr, signal, version: "1.2.3", createRuntime, ...engine });
   return { code, stdout: stdout.text, stderr: stderr.text };
 }
 

@@ -1,9 +1,25 @@
 /** `svdq inspect` on the fixture and on its archive. */
 import { describe, expect, it } from "vitest";
+import { writeArchive } from "../../src/archive/writer.ts";
+import { createProfile } from "../../src/cache/profile.ts";
+import { openDump } from "../../src/engines/dump.ts";
+import { instantiate } from "../../src/runtime/runtime.ts";
 import { testDirectory } from "../support/directory.ts";
+import { releaseModule } from "../support/platforms.ts";
 import { FIXTURE, svdq, svdqJson } from "./cli.ts";
 
 const pathOf = testDirectory();
+
+async function profileOf(file: string): Promise<string> {
+  const dump = await openDump(file);
+  try {
+    const profile = await createProfile(await instantiate(releaseModule()), [dump]);
+    await writeArchive(pathOf("profile.svdq"), profile);
+  } finally {
+    await dump.close();
+  }
+  return pathOf("profile.svdq");
+}
 
 interface Layer {
   energy: { channels: number; eighth: number; quarter: number; half: number; channels90: number; channels99: number };
@@ -71,6 +87,21 @@ describe("inspect", () => {
     expect(stdout).toMatch(/^channels by bits +keys 8 +keys 4 /m);
     expect(stdout).toMatch(/^theorem of SVDq +schedule +latent error +original error +ratio +by the spectrum$/m);
     expect(stdout).toMatch(/^layer 20 +4,4,4,4,0,0,0,0 +0\.\d+ +0\.\d+ +0\.0\d\d +0\.0\d\d$/m);
+  });
+
+  it("shows a profile: channels and bytes, no tokens; restore says that it has none", async () => {
+    const profile = await profileOf(FIXTURE);
+    const shown = await svdqJson("inspect", profile);
+    expect(shown).toMatchObject({ kind: "profile", tokens: 0 });
+    expect(shown.layers[0].allocation.keys["0"]).toBeLessThan(192);
+    expect(shown.bytes.keys).toMatchObject({ codes: 0, exact: 0 });
+    expect(shown.bytes.keys.basis).toBeGreaterThan(0);
+    const { stdout } = await svdq(["inspect", profile]);
+    expect(stdout).toMatch(/^profile .*\n.*SmolLM2/);
+    expect(stdout).not.toMatch(/NaN|energy/);
+    const restored = await svdq(["restore", profile, "-o", pathOf("out.safetensors")]);
+    expect(restored).toMatchObject({ code: 3 });
+    expect(restored.stderr).toMatch(/expected an archive of tokens, got a profile/);
   });
 
   it("shows an archive in words", async () => {

@@ -128,7 +128,7 @@ describe("input", () => {
     [{ keyBits: 0 }, "keyBits: expected a number from 0.01 to 8, got 0"],
     [{ keyBits: 9 }, "keyBits: expected a number from 0.01 to 8, got 9"],
     [{ valueBits: Number.NaN }, "valueBits: expected a number from 0.01 to 8, got NaN"],
-    [{ anchorSpan: 24 }, "anchorSpan: expected a power of two or null, got 24"],
+    [{ anchorSpan: 24 }, "anchorSpan: expected a power of two from 1 to 16777216 or null, got 24"],
     [{ basisBits: 2 }, "basisBits: expected an integer from 3 to 12, got 2"],
   ])("with %j is refused before a tensor is asked for", async (options, message) => {
     const source = new TinyCache();

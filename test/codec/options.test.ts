@@ -42,7 +42,7 @@ describe("options", () => {
     [{ keyBits: 0 }, "keyBits: expected a number from 0.01 to 8, got 0"],
     [{ keyBits: 8.01 }, "keyBits: expected a number from 0.01 to 8, got 8.01"],
     [{ keyBits: Number.NaN }, "keyBits: expected a number from 0.01 to 8, got NaN"],
-    [{ keyBits: "2" }, "keyBits: expected a number from 0.01 to 8, got 2"],
+    [{ keyBits: "2" }, 'keyBits: expected a number from 0.01 to 8, got "2"'],
     [{ valueBits: -1 }, "valueBits: expected a number from 0.01 to 8, got -1"],
     [{ valueBits: Infinity }, "valueBits: expected a number from 0.01 to 8, got Infinity"],
     [{ sinks: -1 }, "sinks: expected an integer from 0 to 1048576, got -1"],
@@ -50,11 +50,11 @@ describe("options", () => {
     [{ recent: 1048577 }, "recent: expected an integer from 0 to 1048576, got 1048577"],
     [{ recent: undefined }, "recent: expected an integer from 0 to 1048576, got undefined"],
     [{ grouping: "model" }, 'grouping: expected "layer" or "head", got model'],
-    [{ anchorSpan: 0 }, "anchorSpan: expected an integer from 1 to 16777216, got 0"],
-    [{ anchorSpan: 1.5 }, "anchorSpan: expected an integer from 1 to 16777216, got 1.5"],
-    [{ anchorSpan: 2 ** 25 }, "anchorSpan: expected an integer from 1 to 16777216, got 33554432"],
-    [{ anchorSpan: 3 }, "anchorSpan: expected a power of two or null, got 3"],
-    [{ anchorSpan: 96 }, "anchorSpan: expected a power of two or null, got 96"],
+    [{ anchorSpan: 0 }, "anchorSpan: expected a power of two from 1 to 16777216 or null, got 0"],
+    [{ anchorSpan: 1.5 }, "anchorSpan: expected a power of two from 1 to 16777216 or null, got 1.5"],
+    [{ anchorSpan: 2 ** 25 }, "anchorSpan: expected a power of two from 1 to 16777216 or null, got 33554432"],
+    [{ anchorSpan: 3 }, "anchorSpan: expected a power of two from 1 to 16777216 or null, got 3"],
+    [{ anchorSpan: 96 }, "anchorSpan: expected a power of two from 1 to 16777216 or null, got 96"],
     [{ schedule: [] }, "schedule: expected 8 widths, got 0"],
     [{ schedule: [8, 4, 2, 1, 1, 0, 0] }, "schedule: expected 8 widths, got 7"],
     [{ schedule: [8, 4, 2, 1, 1, 0, 0, 0, 0] }, "schedule: expected 8 widths, got 9"],
@@ -63,12 +63,16 @@ describe("options", () => {
     [{ schedule: [0, 0, 0, 0, 0, 0, 0, 0] }, "schedule: expected at least one width above 0, got none"],
     [{ basisBits: 2 }, "basisBits: expected an integer from 3 to 12, got 2"],
     [{ basisBits: 13 }, "basisBits: expected an integer from 3 to 12, got 13"],
-    [{ basisBits: "8" }, "basisBits: expected an integer from 3 to 12, got 8"],
+    [{ basisBits: "8" }, 'basisBits: expected an integer from 3 to 12, got "8"'],
+    [
+      { keysBits: 2 },
+      'options: expected fields among keyBits, valueBits, grouping, anchorSpan, schedule, sinks, recent, metric, attentionWeights, basisBits, got "keysBits"',
+    ],
   ];
 
   it.each(WRONG)("refuse %o", async (given, message) => {
     const error = await failureOf(() => checkOptions(given as Partial<CodecOptions>));
-    expect(error).toBeInstanceOf(RangeError);
+    expect(error).toBeInstanceOf(/fields among/.test(message) ? TypeError : RangeError);
     expect(error.message).toBe(message);
   });
 });

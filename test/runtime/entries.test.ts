@@ -26,13 +26,16 @@ describe("entries", () => {
     expect((await createRuntime({ module })).kernels.softmax).toBeTypeOf("function");
   });
 
-  it.each(["application/wasm", "application/octet-stream"])("web fetches the module beside it, served as %s", async (type) => {
-    const asked = serveKernels(200, type);
-    const { createRuntime } = await import(entry("web"));
-    expect((await createRuntime()).kernels.softmax).toBeTypeOf("function");
-    expect(asked).toHaveLength(1);
-    expect(asked[0]).toMatch(/\/dist\/kernels\.wasm$/);
-  });
+  it.each(["application/wasm", "application/octet-stream"])(
+    "web fetches the module beside it, served as %s",
+    async (type) => {
+      const asked = serveKernels(200, type);
+      const { createRuntime } = await import(entry("web"));
+      expect((await createRuntime()).kernels.softmax).toBeTypeOf("function");
+      expect(asked).toHaveLength(1);
+      expect(asked[0]).toMatch(/\/dist\/kernels\.wasm$/);
+    },
+  );
 
   it("web says which address failed and how", async () => {
     serveKernels(404, "text/html");

@@ -137,6 +137,8 @@ describe("createRuntime", () => {
 
   it("says what the server answered", async () => {
     serve(new Response("", { status: 404 }));
-    await expect(createWebRuntime()).rejects.toThrow(/kernels\.wasm: HTTP 404 from file:.*kernels\.wasm/);
+    await expect(createWebRuntime()).rejects.toThrow(
+      /kernels\.wasm: expected it beside the bundle, got HTTP 404 from file:.*kernels\.wasm/,
+    );
   });
 });

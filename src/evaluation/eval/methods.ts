@@ -1,0 +1,157 @@
+/**
+ * Methods on the state of a sequence: keys and values of the tokens between sinks and recent ones to bytes and back,
+ * and a state file that holds what came back. The tokens at both ends stay as they are, bit for bit, in every method.
+ */
+import type { Baseline } from "../../baselines/baseline.ts";
+import { BASELINES } from "../../baselines/index.ts";
+import { bitsOf, bytesOf } from "../../codec/bytes.ts";
+import { compress, rangeOf, type WorkOptions } from "../../codec/compress.ts";
+import { rowDim } from "../../codec/geometry.ts";
+import type { CodecOptions } from "../../codec/options.ts";
+import { restoreLayer } from "../../codec/restore.ts";
+import { type CacheSource, ELEMENT_BYTES, type TensorData } from "../../codec/source.ts";
+import { endsOfHeads, storeTensor } from "../../codec/tensors.ts";
+import type { GgufModel } from "../../engines/gguf-model.ts";
+import { llamaStateOf, sourceOfLlamaState } from "../../engines/llama-cpp.ts";
+import type { LlamaSkeleton, LlamaState } from "../../engines/llama-state.ts";
+import type { Runtime } from "../../runtime/runtime.ts";
+import { loadF32, middleOf } from "../tensors.ts";
+import { rounding } from "./floor.ts";
+
+/** Tokens that every method leaves exact. */
+export const ENDS = { sinks: 4, recent: 64 };
+
+export interface Restored {
+  /** Of an element of the coded tokens, keys and values together: what grows with tokens, and everything. */
+  bits: number;
+  bitsWithBasis: number;
+  /** A state file to load. */
+  file: Uint8Array;
+}
+
+export interface EvalMethod {
+  name: string;
+  /** Settings of one codec, for the chart. */
+  family?: string;
+  apply(runtime: Runtime, state: LlamaState, source: CacheSource, work: WorkOptions): Promise<Restored>;
+}
+
+/** A parsed state with its cache; MismatchError where it is not of the model. */
+export const cacheOf = (state: LlamaState, model: GgufModel): CacheSource => sourceOfLlamaState(state, model);
+
+const ours = (family: string, keyBits: number, valueBits: number, options: Partial<CodecOptions>): EvalMethod => ({
+  name: `${family} K ${keyBits} V ${valueBits}`,
+  family,
+  apply: codec({ keyBits, valueBits, ...options }),
+});
+
+const paper = (schedule: number[]): EvalMethod => ({
+  name: `SVDq paper [${schedule.join(", ")}] V 2`,
+  apply: codec({ schedule, anchorSpan: 1, valueBits: 2 }),
+});
+
+/** A peer on keys and on values. */
+const pair = (key: Baseline, value: Baseline): EvalMethod => ({ name: key.name.slice(2), apply: peer(key, value) });
+
+const peers = (): EvalMethod[] => {
+  const [keys, values] = (["key", "value"] as const).map((kind) => BASELINES.filter((one) => one.kind === kind));
+  return keys.map((key, i) => pair(key, values[i]));
+};
+
+export const FLOOR: EvalMethod = pair(rounding("key"), rounding("value"));
+export const WINDOW = "window only";
+
+/** In the order of the table; the floor comes first whatever is chosen. */
+export const EVAL_METHODS: EvalMethod[] = [
+  FLOOR,
+  { name: WINDOW, apply: windowOnly },
+  ours("codec layer span 1", 0.75, 1, {}),
+  ours("codec layer span 1", 1.25, 2, {}),
+  ours("codec layer span 1", 2, 2, {}),
+  ours("codec layer span 1", 2, 3, {}),
+  ours("codec layer span 256", 1.25, 2, { anchorSpan: 256 }),
+  ours("codec head span 1", 1.25, 2, { grouping: "head" }),
+  paper([8, 4, 2, 1, 1, 0, 0, 0]),
+  paper([4, 4, 2, 0, 0, 0, 0, 0]),
+  ...peers(),
+];
+
+function codec(options: Partial<CodecOptions>): EvalMethod["apply"] {
+  return async (runtime, state, source, work) => {
+    const cache = await compress(runtime, source, { ...options, ...ENDS }, work);
+    const bytes = bytesOf(cache);
+    const [keys, values] = [bitsOf(bytes.keys, cache), bitsOf(bytes.values, cache)];
+    return {
+      bits: (keys.bits + values.bits) / 2,
+      bitsWithBasis: (keys.bitsWithBasis + values.bitsWithBasis) / 2,
+      file: llamaStateOf(state, source.geometry, state.type, (layer) =>
+        restoreLayer(runtime, cache, layer, state.type),
+      ),
+    };
+  };
+}
+
+function peer(key: Baseline, value: Baseline): EvalMethod["apply"] {
+  return async (runtime, state, source, { signal }) => {
+    const { geometry, tokenCount } = source;
+    const layers: { key: Uint8Array; value: Uint8Array }[] = [];
+    let codedBytes = 0;
+    const through = (baseline: Baseline, tensor: TensorData): Uint8Array => {
+      const { bytes, coded } = throughPeer(runtime, source, tensor, baseline);
+      codedBytes += coded.length;
+      return bytes;
+    };
+    for (let layer = 0; layer < geometry.layerCount; layer++) {
+      signal?.throwIfAborted();
+      layers.push({
+        key: through(key, await source.key(layer)),
+        value: through(value, await source.value(layer)),
+      });
+    }
+    const elements = 2 * geometry.layerCount * rangeOf(tokenCount, ENDS).count * rowDim(geometry);
+    const bits = (8 * codedBytes) / elements;
+    return { bits, bitsWithBasis: bits, file: llamaStateOf(state, geometry, state.type, (layer) => layers[layer]) };
+  };
+}
+
+/** A tensor (kvHeads, tokenCount, headDim) through a peer's bytes; the ends are copied as bytes. */
+function throughPeer(runtime: Runtime, source: CacheSource, tensor: TensorData, baseline: Baseline) {
+  const { kvHeads: heads, headDim } = source.geometry;
+  const range = rangeOf(source.tokenCount, ENDS);
+  const shape = { heads, tokens: range.count, headDim };
+  const coded = baseline.encode(middleOf(loadF32(runtime, tensor, source), heads, headDim, range), shape);
+  const decoded = baseline.decode(coded, shape);
+  const middle = runtime.heap.scratch((frame) => {
+    const ptr = frame.reserve(decoded.byteLength);
+    runtime.heap.f32(ptr, decoded.length).set(decoded);
+    return storeTensor(runtime, ptr, decoded.length, tensor.type);
+  });
+  const bytes = tensor.bytes.slice();
+  const rowBytes = headDim * ELEMENT_BYTES[tensor.type];
+  const middleBytes = range.count * rowBytes;
+  for (let h = 0; h < heads; h++) {
+    const to = (h * range.tokens + range.first) * rowBytes;
+    bytes.set(middle.subarray(h * middleBytes, (h + 1) * middleBytes), to);
+  }
+  return { bytes, coded };
+}
+
+/** No token but the ends: what the far context is worth on this text, beside which every divergence is to be read. */
+async function windowOnly(_runtime: Runtime, state: LlamaState, source: CacheSource): Promise<Restored> {
+  const { geometry } = source;
+  const { first, count } = rangeOf(source.tokenCount, ENDS);
+  const kept = (_: number, cell: number): boolean => cell < first || cell >= first + count;
+  const skeleton: LlamaSkeleton = {
+    ...state,
+    positions: state.positions.filter(kept),
+    sequences: state.sequences.filter(kept),
+  };
+  const rowBytes = geometry.headDim * ELEMENT_BYTES[state.type];
+  const ends = ({ bytes }: TensorData): Uint8Array =>
+    endsOfHeads(bytes, geometry.kvHeads, ENDS.sinks * rowBytes, ENDS.recent * rowBytes);
+  const layers: { key: Uint8Array; value: Uint8Array }[] = [];
+  for (let layer = 0; layer < geometry.layerCount; layer++) {
+    layers.push({ key: ends(await source.key(layer)), value: ends(await source.value(layer)) });
+  }
+  return { bits: 0, bitsWithBasis: 0, file: llamaStateOf(skeleton, geometry, state.type, (layer) => layers[layer]) };
+}

@@ -1,0 +1,156 @@
+/** `svdq eval` with an engine that is no model: rows, choice of methods, bad input, what is left behind. */
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
+import { beforeEach, describe, expect, it } from "vitest";
+import { EVAL_METHODS } from "../../src/evaluation/eval/methods.ts";
+import { findNodeLlama } from "../../src/evaluation/eval/node-llama-cpp.ts";
+import type { EvalRow } from "../../src/evaluation/eval/report.ts";
+import { testDirectory } from "../support/directory.ts";
+import { FakeEngine } from "../support/fake-engine.ts";
+import { ggufBytes, llamaKeys, u32 } from "../support/tiny-gguf.ts";
+import { checkXml } from "../support/xml.ts";
+import { type Outcome, svdq } from "./cli.ts";
+
+const pathOf = testDirectory();
+const LENGTHS = ["--context", "150", "--continue", "20"];
+const KEYS = ["method", "bits", "bitsWithBasis", "perplexityChange", "kl", "kl99", "top1", "seconds"];
+let engine: FakeEngine;
+
+beforeEach(() => {
+  engine = new FakeEngine();
+  writeFileSync(pathOf("model.gguf"), ggufBytes(llamaKeys(), { "output.weight": [1] }));
+  writeFileSync(pathOf("a.txt"), "one three fifteen ".repeat(60));
+  writeFileSync(pathOf("b.txt"), "fifteen one ".repeat(100));
+});
+
+interface Given {
+  model?: string;
+  texts?: string[];
+  signal?: AbortSignal;
+}
+
+function evalOf(args: string[], given: Given = {}): Promise<Outcome> {
+  const { model = "model.gguf", texts = ["a.txt"], ...more } = given;
+  const files = ["--model", pathOf(model), "--text", ...texts.map((name) => pathOf(name))];
+  return svdq(["eval", ...files, ...LENGTHS, ...args], { openEngine: engine.open, ...more });
+}
+
+async function rowsOf(...[args, given]: Parameters<typeof evalOf>): Promise<EvalRow[]> {
+  const { code, stdout, stderr } = await evalOf([...args, "--json"], given);
+  expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+  return JSON.parse(stdout);
+}
+
+describe("eval", () => {
+  it("prints a row a method, the floor first, and what is lost grows as bits fall", async () => {
+    const rows = await rowsOf([]);
+    expect(rows.map((row) => row.method)).toEqual(EVAL_METHODS.map((method) => method.name));
+    expect(rows[0].method).toBe("8-bit rounding");
+    for (const row of rows) {
+      expect(Object.keys(row)).toEqual(KEYS);
+      expect(row.kl > 0 && row.kl99 >= row.kl - 1e-12 && row.seconds > 0).toBe(true);
+    }
+    const klOf = (name: string): number => rows.find((row) => row.method === name)!.kl;
+    expect(klOf("8-bit rounding")).toBeLessThan(1e-4);
+    expect(klOf("TurboQuant 4")).toBeLessThan(klOf("TurboQuant 2"));
+    expect(Math.max(...rows.map((row) => row.kl))).toBe(klOf("window only"));
+    // p = 0.5, 0.3, 0.15, 0.05 and q = 0.2, 0.6, 0.15, 0.05.
+    expect(klOf("window only")).toBeCloseTo(0.5 * Math.log(2.5) - 0.3 * Math.log(2), 6);
+    expect(rows.find((row) => row.method === "window only")!.top1).toBe(0);
+  });
+
+  it("computes each context once, scores in chunks of one size, and leaves nothing behind", async () => {
+    await rowsOf(["--methods", "q8_0", "--threads", "3"], { texts: ["a.txt", "b.txt"] });
+    expect(engine.options).toEqual({ modelPath: pathOf("model.gguf"), threads: 3, contextSize: 186 });
+    // A text: exact run, floor, q8_0.
+    const text = ["clear", "feed", "load", "load", "load"];
+    expect(engine.calls).toEqual([...text, ...text, "dispose"]);
+    expect(engine.scored).toEqual(new Array(6).fill([16, 4]).flat());
+    expect(engine.paths.size).toBe(1);
+    for (const path of engine.paths) expect(existsSync(dirname(path))).toBe(false);
+  });
+
+  it("means over texts, and the same text twice is the same row", async () => {
+    const flags = ["--methods", "kivi 2"];
+    const [once, twice] = [await rowsOf(flags), await rowsOf(flags, { texts: ["a.txt", "a.txt"] })];
+    for (const [i, row] of once.entries()) {
+      for (const key of ["bits", "bitsWithBasis", "perplexityChange", "kl", "kl99", "top1"] as const) {
+        expect(twice[i][key]).toBeCloseTo(row[key], 10);
+      }
+    }
+  });
+
+  it("prints a table and writes the chart", async () => {
+    const svg = pathOf("eval.svg");
+    const flags = ["--methods", "span 1 K,q4_0,window", "--svg", svg];
+    const { code, stdout, stderr } = await evalOf(flags);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    const lines = stdout.trimEnd().split("\n");
+    expect(lines[0]).toMatch(/^method +bits +\+basis +ppl % +KL +KL p99 +top-1 % +lost % +seconds$/);
+    expect(lines[2]).toMatch(/^window only +0\.00 +0\.00 .* 100\.0 +\d+\.\d\d$/);
+    expect(lines).toHaveLength(9);
+    const chart = readFileSync(svg, "utf8");
+    checkXml(chart);
+    expect(chart).toContain("no place on a log scale: window only");
+    for (const label of ["codec layer span 1", "codec head span 1", "ggml q4_0"]) expect(chart).toContain(`>${label}<`);
+  });
+
+  it("says where weights are quantized: under the table, beside JSON", async () => {
+    writeFileSync(pathOf("q8.gguf"), ggufBytes(llamaKeys(), { "output.weight": [1] }, { type: 8 }));
+    const note = /^note: quantized weights turn any tiny change into noise; .*\n$/;
+    const table = await evalOf(["--methods", "q8_0"], { model: "q8.gguf" });
+    expect(`${table.stdout.trimEnd().split("\n").at(-1)}\n`).toMatch(note);
+    expect(table.stderr).toBe("");
+    const json = await evalOf(["--methods", "q8_0", "--json"], { model: "q8.gguf" });
+    expect(json.stderr).toMatch(note);
+    expect(JSON.parse(json.stdout)).toHaveLength(2);
+  });
+});
+
+describe("refused, with nothing on stdout:", () => {
+  const expectFailure = ({ code, stdout, stderr }: Outcome, expected: number, message: RegExp): void => {
+    expect({ code, stdout, stderr }).toMatchObject({ code: expected, stdout: "" });
+    expect(stderr).toMatch(message);
+    expect(stderr.trimEnd()).not.toContain("\n");
+  };
+
+  it("a text that is too short, or none", async () => {
+    writeFileSync(pathOf("short.txt"), "a b c");
+    const short = await evalOf([], { texts: ["a.txt", "short.txt"] });
+    expectFailure(short, 3, /^svdq: .*short\.txt: text: expected at least 171 tokens \(.*\), got 3\n$/);
+    expect(engine.calls).toEqual(["dispose"]);
+    expectFailure(await evalOf([], { texts: ["none.txt"] }), 4, /none\.txt/);
+  });
+
+  it("a model that is no GGUF file, or of another shape than the state", async () => {
+    expectFailure(await evalOf([], { model: "a.txt" }), 3, /^svdq: .*a\.txt: magic: /);
+    writeFileSync(pathOf("other.gguf"), ggufBytes(llamaKeys({ block_count: u32(3) }), { w: [1] }));
+    expectFailure(await evalOf([], { model: "other.gguf" }), 3, /state: expected 3 layers of 64 elements/);
+    expect(engine.calls.at(-1)).toBe("dispose");
+    for (const path of engine.paths) expect(existsSync(dirname(path))).toBe(false);
+  });
+
+  it("wrong options", async () => {
+    expectFailure(await evalOf(["--methods", "gguf"]), 2, /^svdq: --methods: expected .*, got "gguf"; there are: /);
+    expectFailure(await evalOf(["--context", "68"]), 2, /^svdq: --context: expected at least 69, got 68\n$/);
+    expectFailure(await evalOf(["--continue", "0"]), 2, /--continue/);
+    expectFailure(await evalOf(["--svg", pathOf("a.txt")]), 2, /^svdq: --svg: expected another file/);
+    expectFailure(await svdq(["eval", "--model", pathOf("model.gguf")]), 2, /--text/);
+  });
+
+  it.skipIf(findNodeLlama())("no node-llama-cpp", async () => {
+    const args = ["eval", "--model", pathOf("model.gguf"), "--text", pathOf("a.txt")];
+    expectFailure(await svdq(args), 3, /^svdq: eval needs node-llama-cpp .*: npm install node-llama-cpp\n$/);
+  });
+
+  it("Ctrl-C, in the middle of a continuation", async () => {
+    const stop = new AbortController();
+    engine.onScore = () => stop.abort();
+    const outcome = await evalOf(["--svg", pathOf("eval.svg")], { signal: stop.signal });
+    expectFailure(outcome, 130, /^svdq: stopped\n$/);
+    expect(engine.scored).toEqual([16]);
+    expect(engine.calls.at(-1)).toBe("dispose");
+    expect(existsSync(pathOf("eval.svg"))).toBe(false);
+    for (const path of engine.paths) expect(existsSync(dirname(path))).toBe(false);
+  });
+});

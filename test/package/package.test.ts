@@ -1,0 +1,75 @@
+/** The package as a user gets it: what npm packs, put into a project that compiles against it and runs it. */
+import { execFileSync, spawnSync } from "node:child_process";
+import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { beforeEach, describe, expect, it } from "vitest";
+import { testDirectory } from "../support/directory.ts";
+
+const pathOf = testDirectory();
+const TSC = new URL("../../node_modules/typescript/bin/tsc", import.meta.url).pathname;
+const ROOT = new URL("../..", import.meta.url).pathname;
+
+const USE = `
+import { createRuntime, decodeArchive, encodeArchive, frequenciesOf, type KvCache } from "svdq";
+import type { CacheOptions } from "svdq";
+import { openDump } from "svdq/engines/safetensors";
+import * as transformers from "svdq/engines/transformers-js";
+import * as onnxruntime from "svdq/engines/onnxruntime";
+import * as llama from "svdq/engines/llama-cpp";
+import * as reference from "svdq/reference";
+
+const options: Partial<CacheOptions> = { fitTokens: 64 };
+const runtime = await createRuntime();
+const rotary = { layout: "half-split" as const, frequencies: frequenciesOf(10000, 16) };
+const cache: KvCache = runtime.createCache({ layerCount: 1, kvHeads: 1, headDim: 32 }, { rotary, ...options });
+const rows = new Float32Array(200 * 32).map((_, i) => Math.sin(i * i));
+cache.append(0, rows, rows, { tokens: 200 });
+cache.settle();
+const again = runtime.openCache(decodeArchive(await new Blob(encodeArchive(cache.save())).arrayBuffer()));
+const engines = [openDump, transformers, onnxruntime, llama, reference].every(Boolean);
+console.log(again.length, again.codedLength(0) > 0, engines);
+`;
+
+beforeEach(() => {
+  mkdirSync(pathOf("node_modules"));
+  symlinkSync(ROOT, pathOf("node_modules/svdq"));
+  writeFileSync(pathOf("package.json"), '{ "type": "module" }');
+  writeFileSync(pathOf("use.ts"), USE);
+});
+
+/** What a script prints; what it says where it fails. */
+function node(...args: string[]): string {
+  const { status, stdout, stderr } = spawnSync(process.execPath, args, { cwd: pathOf("."), encoding: "utf8" });
+  if (status !== 0) throw new Error(`node ${args.join(" ")}: expected exit code 0, got ${status}: ${stdout}${stderr}`);
+  return stdout;
+}
+
+describe("the package", () => {
+  it.each(["nodenext", "bundler"])(
+    "compiles in a strict project that resolves as %s, and runs",
+    (resolution) => {
+      const module = resolution === "bundler" ? "esnext" : "nodenext";
+      const lib = ["es2023", "dom", "esnext.disposable"];
+      const compilerOptions = { strict: true, target: "es2022", lib, types: [], module, moduleResolution: resolution };
+      writeFileSync(pathOf("tsconfig.json"), JSON.stringify({ compilerOptions, include: ["use.ts"] }));
+      node(TSC, "-p", ".");
+      expect(node("use.js")).toBe("200 true true\n");
+    },
+    60_000,
+  );
+
+  it("packs all that its manifest and its README point at, and no sources", () => {
+    const out = execFileSync("npm", ["pack", "--dry-run", "--json", "--ignore-scripts"], {
+      cwd: ROOT,
+      encoding: "utf8",
+    });
+    const files = new Set<string>(JSON.parse(out)[0].files.map((file: { path: string }) => file.path));
+    const manifest = JSON.parse(readFileSync(`${ROOT}/package.json`, "utf8"));
+    const targets = Object.values(manifest.exports).flatMap((to) =>
+      typeof to === "string" ? to : Object.values(to as object),
+    );
+    for (const target of [...targets, manifest.bin.svdq]) expect(files).toContain(target.replace("./", ""));
+    const readme = readFileSync(`${ROOT}/README.md`, "utf8");
+    for (const [, link] of readme.matchAll(/\]\(((?:docs|examples)\/[^)#]+\.md)/g)) expect(files).toContain(link);
+    for (const file of files) expect(file).not.toMatch(/^(src|assembly|test|bench|models)\//);
+  });
+});
