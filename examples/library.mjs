@@ -5,7 +5,7 @@ import { openDump } from "svdq/engines/safetensors";
 const path = process.argv[2] ?? "library.svdq";
 const runtime = await createRuntime();
 
-// A cache saved as safetensors (docs/glossary.md, "dump") …
+// A cache saved as safetensors (docs/glossary.md, "dump"); an open file, to be closed when all is read …
 const dump = await openDump("test/fixtures/smollm2-novel.safetensors");
 
 // … or any object like it: keys after RoPE and values, (kvHeads, tokenCount, headDim), asked for a layer at a time.

@@ -7,6 +7,7 @@ const runtime = await createRuntime();
 
 // A prefix as an archive has it. Spans from 32 on are attended to as they lie. Without a prefix,
 // runtime.createCache(geometry, { rotary }) begins empty and fits its bases once it holds 580 tokens.
+// A dump is an open file: close it when all is read, here at the end.
 const dump = await openDump("test/fixtures/smollm2-novel.safetensors");
 await writeArchive(path, await compress(runtime, dump, { anchorSpan: 256 }));
 const cache = runtime.openCache(await readArchive(path));

@@ -4,5 +4,5 @@ export type CacheEvent =
   | { type: "drift"; layer: number; position: number; missed: number; usual: number }
   /** A new basis is in use for tokens coded from now on. */
   | { type: "refit"; layer: number; position: number }
-  /** Attention on codes diverges by more than the limit (KL, nats); from now on new tokens of the layer stay exact. */
+  /** Attention on codes diverges by more than the limit (running, monitor.ts); from now on new tokens of the layer stay exact. */
   | { type: "error"; layer: number; position: number; error: number; limit: number };

@@ -83,7 +83,8 @@ export function drawPanels(title: string, panels: ChartPanel[]): string {
   const height = 40 + drawn.length * HEIGHT;
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${height}" viewBox="0 0 ${WIDTH} ${height}"`,
-    ` font-family="system-ui, sans-serif" font-size="${FONT_SIZE}" color="${INK}" fill="${INK}">`,
+    ` font-family="system-ui, sans-serif" font-size="${FONT_SIZE}" color="${INK}" fill="${INK}" role="img">`,
+    `<title>${escapeText(title)}</title>`,
     `<rect width="${WIDTH}" height="${height}" fill="#ffffff"/>`,
     `<text x="${WIDTH / 2}" y="26" text-anchor="middle" font-size="17" font-weight="bold">`,
     `${escapeText(title)}</text>\n${body}\n</svg>\n`,
