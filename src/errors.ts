@@ -49,7 +49,7 @@ export class DisposedError extends SvdqError {
 /** Throws a RangeError unless `value` is an integer in `[low, high]`. */
 export function expectInteger(name: string, value: unknown, low: number, high: number): number {
   if (typeof value !== "number" || !Number.isInteger(value) || value < low || value > high) {
-    throw new RangeError(`${name}: expected an integer from ${low} to ${high}, got ${shown(value)}`);
+    throw new RangeError(`${name}: expected an integer from ${low} to ${high}, got ${argument(value)}`);
   }
   return value;
 }
@@ -57,7 +57,7 @@ export function expectInteger(name: string, value: unknown, low: number, high: n
 /** Throws a RangeError unless `value` is a finite number in `[low, high]`. */
 export function expectNumber(name: string, value: unknown, low: number, high: number): number {
   if (typeof value !== "number" || !(value >= low && value <= high)) {
-    throw new RangeError(`${name}: expected a number from ${low} to ${high}, got ${shown(value)}`);
+    throw new RangeError(`${name}: expected a number from ${low} to ${high}, got ${argument(value)}`);
   }
   return value;
 }
@@ -65,17 +65,25 @@ export function expectNumber(name: string, value: unknown, low: number, high: nu
 /** Throws a TypeError unless `given` is an object whose fields are all among `known`. */
 export function expectOptions(name: string, given: unknown, known: readonly string[]): void {
   if (typeof given !== "object" || given === null)
-    throw new TypeError(`${name}: expected an object, got ${shown(given)}`);
+    throw new TypeError(`${name}: expected an object, got ${argument(given)}`);
   const unknown = Object.keys(given).find((key) => !known.includes(key));
   if (unknown === undefined) return;
-  throw new TypeError(`${name}: expected fields among ${known.join(", ")}, got ${shown(unknown)}`);
+  throw new TypeError(`${name}: expected fields among ${known.join(", ")}, got ${argument(unknown)}`);
 }
 
-/** A value of any kind in a message: short, and safe where `String` throws. */
-function shown(value: unknown): string {
-  if (typeof value === "string") return JSON.stringify(value.slice(0, 60));
-  if (typeof value === "function" || (typeof value === "object" && value !== null)) {
-    return Object.prototype.toString.call(value);
+/** An argument in a message; one left out is told apart from nothing in a file. */
+const argument = (value: unknown): string => (value === undefined ? "undefined" : brief(value));
+
+/**
+ * A value from outside as an error message shows it: short, and safe where `String` is not (an object with a field
+ * `toString`, arrays nested a million deep).
+ */
+export function brief(value: unknown): string {
+  if (typeof value === "string") return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value);
+  if (Array.isArray(value)) {
+    const flat = value.length <= 8 && value.every((item) => typeof item === "number");
+    return flat ? `[${value.join(", ")}]` : `an array of ${value.length}`;
   }
-  return String(value);
+  if (typeof value === "object" && value !== null) return "an object";
+  return value === undefined ? "nothing" : String(value);
 }

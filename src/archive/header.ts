@@ -1,8 +1,7 @@
 /** Preamble, header and section table of an archive, checked in the order in which they can be believed. */
 import { BLOCK_TOKENS, PLANE_BYTES, roundUp } from "../codec/layout.ts";
 import type { RotaryLayout } from "../codec/rotary.ts";
-import { FormatError } from "../errors.ts";
-import { brief } from "./brief.ts";
+import { brief, FormatError } from "../errors.ts";
 import { type CacheShape, checkShape, type Fail } from "./check.ts";
 import { crc32c, hex32 } from "./checksum.ts";
 import type { SectionEntry } from "./format.ts";

@@ -5,10 +5,9 @@
 import type { ChannelBook, CodedBasis, CodedCache, CodedGroup, CodedLayer } from "../codec/coded.ts";
 import { countWidths } from "../codec/layout.ts";
 import { checkRotary, type Rotary } from "../codec/rotary.ts";
-import { FormatError } from "../errors.ts";
+import { brief, FormatError } from "../errors.ts";
 import { fileError } from "./atomic-file.ts";
 import { packedRowBytes, unpackRow } from "./bits.ts";
-import { brief } from "./brief.ts";
 import type { Fail, GroupPlace } from "./check.ts";
 import {
   checkBasisWidths,

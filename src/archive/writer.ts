@@ -2,9 +2,9 @@
 import { type CodedCache, type CodedGroup, needsOffsets } from "../codec/coded.ts";
 import { BLOCK_TOKENS, PLANE_BYTES, roundUp } from "../codec/layout.ts";
 import { checkRotary } from "../codec/rotary.ts";
+import { brief } from "../errors.ts";
 import { writeFileAtomically } from "./atomic-file.ts";
 import { packedRowBytes, packRow } from "./bits.ts";
-import { brief } from "./brief.ts";
 import { checkExact, checkGroup, checkHeads, checkShape, type Fail, type GroupPlace, placeOf } from "./check.ts";
 import { crc32c, fingerprintOf } from "./checksum.ts";
 import { ByteWriter } from "./cursor.ts";

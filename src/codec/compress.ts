@@ -4,7 +4,7 @@ import { breathe } from "../runtime/breathe.ts";
 import type { Frame } from "../runtime/heap.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { allocate, schedule } from "./allocation.ts";
-import type { CodedCache, CodedGroup } from "./coded.ts";
+import type { CodedCache, CodedGroup, CodedLayer } from "./coded.ts";
 import { checkGeometry, rowDim } from "./geometry.ts";
 import { analyseKeys, type CodedRange, encodeKeys, type KeyBasis } from "./key-codec.ts";
 import type { LayerQueries } from "./metric.ts";
@@ -48,8 +48,7 @@ export async function compress(
   checkSource(source);
   const keys = await compressKeys(runtime, source, options, work);
   const values = await compressValues(runtime, source, options, work);
-  const { geometry, rotary, model, layerNumbers, tokens, tokenCount } = source;
-  const { sinks, recent, anchorSpan } = options;
+  const { tokens } = source;
   const layers = keys.map((key, layer) => {
     const value = values[layer];
     if (key.type !== keys[0].type || value.type !== keys[0].type) {
@@ -59,19 +58,18 @@ export async function compress(
     }
     return { keys: key.groups, values: value.groups, exactKeys: key.exact, exactValues: value.exact };
   });
-  return {
-    geometry,
-    rotary,
-    layerNumbers,
-    model,
-    tokenCount,
-    sinks,
-    recent,
-    exactType: keys[0].type,
-    anchorSpan,
-    layers,
-    ...(tokens ? { tokens } : {}),
-  };
+  return { ...codedCache(source, options, keys[0].type, layers), ...(tokens ? { tokens } : {}) };
+}
+
+/** A cache of coded layers, with what source and options say of it. */
+export function codedCache(
+  source: CacheSource,
+  { sinks, recent, anchorSpan }: CodecOptions,
+  exactType: ElementType,
+  layers: CodedLayer[],
+): CodedCache {
+  const { geometry, rotary, layerNumbers, model, tokenCount } = source;
+  return { geometry, rotary, layerNumbers, model, tokenCount, sinks, recent, exactType, anchorSpan, layers };
 }
 
 export function checkSource(source: CacheSource): void {

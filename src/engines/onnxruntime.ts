@@ -8,12 +8,11 @@
  * tensors are known by their fields, and the caller passes the class to make new ones with. What a name says about the
  * model is from the exports of optimum, onnxruntime-genai and Transformers.js 4.
  */
-import { brief } from "../archive/brief.ts";
 import type { CodedCache } from "../codec/coded.ts";
 import { restoreLayer } from "../codec/restore.ts";
 import type { Rotary } from "../codec/rotary.ts";
 import type { CacheSource, ElementType, TensorData } from "../codec/source.ts";
-import { DisposedError, UnsupportedError } from "../errors.ts";
+import { brief, DisposedError, UnsupportedError } from "../errors.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { supportedGeometry } from "./limits.ts";
 

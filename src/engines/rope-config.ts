@@ -6,9 +6,8 @@
  * larger. The codec takes keys as they come, turns them back, and turns them again, which a factor does not change; so
  * it is left out of what follows.
  */
-import { brief } from "../archive/brief.ts";
 import { frequenciesOf, type Rotary, type RotaryLayout } from "../codec/rotary.ts";
-import { expectInteger, expectNumber, UnsupportedError } from "../errors.ts";
+import { brief, expectInteger, expectNumber, UnsupportedError } from "../errors.ts";
 
 export type RopeScaling =
   | { kind: "linear"; factor: number }

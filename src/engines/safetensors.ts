@@ -8,8 +8,7 @@
  * overlap or hole, and the last ends with the file.
  */
 import { writeFileAtomically } from "../archive/atomic-file.ts";
-import { brief } from "../archive/brief.ts";
-import { DisposedError, FormatError } from "../errors.ts";
+import { brief, DisposedError, FormatError } from "../errors.ts";
 import { type ByteSource, openSource, type RandomAccess } from "./random-access.ts";
 
 export { type Dump, type DumpOptions, openDump } from "./dump.ts";

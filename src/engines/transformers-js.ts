@@ -3,13 +3,12 @@
  * named as in onnxruntime.ts. Its constructor takes tensors of its own copy of the library only, so both classes are
  * passed in. `token i` stands at position i: no padding on the left.
  */
-import { brief } from "../archive/brief.ts";
 import { expectFingerprint, fingerprintOf } from "../archive/checksum.ts";
 import { decodeArchive } from "../archive/reader.ts";
 import type { CodedCache } from "../codec/coded.ts";
 import { compress, type WorkOptions } from "../codec/compress.ts";
 import type { CodecOptions } from "../codec/options.ts";
-import { MismatchError } from "../errors.ts";
+import { brief, MismatchError } from "../errors.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { type EngineTensor, fromTensors, type TensorClass, toTensors } from "./onnxruntime.ts";
 import { rotaryOfConfig, shapeOfConfig, textConfig } from "./rope-config.ts";

@@ -6,10 +6,11 @@
 import type { Baseline } from "../baselines/baseline.ts";
 import { BASELINES, bitsPerElement } from "../baselines/index.ts";
 import { bitsOf, bytesOf, totalBytes } from "../codec/bytes.ts";
-import type { CodedCache } from "../codec/coded.ts";
+import type { CodedLayer } from "../codec/coded.ts";
 import {
   type CodedTensor,
   checkSource,
+  codedCache,
   compressKeys,
   compressValues,
   rangeOf,
@@ -180,7 +181,7 @@ async function prepareCodec(
   const isKey = method.kind === "key";
   const tensors = await (isKey ? compressKeys : compressValues)(runtime, source, options, pick(work));
   const seconds = (performance.now() - start) / 1000;
-  const cache = codedCache(source, options, tensors, isKey);
+  const cache = codedCache(source, options, tensors[0].type, layersOf(tensors, isKey));
   const kind = bytesOf(cache)[isKey ? "keys" : "values"];
   const range = rangeOf(source.tokenCount, options);
   return {
@@ -203,28 +204,14 @@ async function prepareCodec(
 
 const pick = ({ signal }: WorkOptions): WorkOptions => (signal ? { signal } : {});
 
-/** A cache of keys or of values alone, for counting. */
-function codedCache(source: CacheSource, options: CodecOptions, tensors: CodedTensor[], isKey: boolean): CodedCache {
-  const { geometry, rotary, layerNumbers, model, tokenCount } = source;
+/** Layers of keys or of values alone, for counting. */
+function layersOf(tensors: CodedTensor[], isKey: boolean): CodedLayer[] {
   const none = new Uint8Array(0);
-  const layers = tensors.map(({ groups, exact }) =>
+  return tensors.map(({ groups, exact }) =>
     isKey
       ? { keys: groups, values: [], exactKeys: exact, exactValues: none }
       : { keys: [], values: groups, exactKeys: none, exactValues: exact },
   );
-  const { sinks, recent, anchorSpan } = options;
-  return {
-    geometry,
-    rotary,
-    layerNumbers,
-    model,
-    tokenCount,
-    sinks,
-    recent,
-    anchorSpan,
-    exactType: tensors[0].type,
-    layers,
-  };
 }
 
 /** Peers code the same tokens, each head alone, as they lie in the engine. */
