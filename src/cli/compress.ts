@@ -3,8 +3,9 @@ import { type Command, Option } from "commander";
 import { writeArchive } from "../archive/writer.ts";
 import { compress } from "../codec/compress.ts";
 import { type CodecOptions, checkOptions, DEFAULT_OPTIONS } from "../codec/options.ts";
+import { withProfile } from "../engines/profile.ts";
 import { asUsage } from "./failure.ts";
-import { checkOutput, fileBytes, withDump } from "./files.ts";
+import { checkOutput, fileBytes, profileAt, withDump } from "./files.ts";
 import { type Io, print } from "./io.ts";
 import { number, positiveInteger } from "./numbers.ts";
 import { withProgress } from "./progress.ts";
@@ -18,6 +19,7 @@ interface CompressFlags extends Omit<CodecOptions, "anchorSpan"> {
   output: string;
   anchorSpan: number | "none";
   tokens?: number;
+  profile?: string;
   json?: boolean;
 }
 
@@ -54,6 +56,7 @@ export function addCompress(program: Command, io: Io): void {
       "tokens to compress, from the start (default: context_tokens of the dump, or all)",
       positiveInteger,
     )
+    .option("--profile <file>", "the model's profile: queries for a dump that holds none, see svdq profile")
     .option("--no-metric", "do not weigh key errors by the queries in the dump")
     .option("--no-attention-weights", "do not weigh tokens by the attention that they receive")
     .option(
@@ -68,13 +71,15 @@ export function addCompress(program: Command, io: Io): void {
 
 async function runCompress(io: Io, file: string, flags: CompressFlags): Promise<void> {
   const start = performance.now();
-  const { output, tokens, json, anchorSpan, ...others } = flags;
+  const { output, tokens, profile: profilePath, json, anchorSpan, ...others } = flags;
   const options = asUsage(() => checkOptions({ ...others, anchorSpan: anchorSpan === "none" ? null : anchorSpan }));
-  await checkOutput("--output", output, [file]);
+  await checkOutput("--output", output, [file, ...(profilePath ? [profilePath] : [])]);
   const runtime = await io.createRuntime();
+  const profile = await profileAt(profilePath);
   const { source, cache } = await withDump(file, tokens, async (dump) => {
+    const from = profile ? withProfile(dump, profile) : dump;
     const coded = await withProgress(io, PHASES * dump.geometry.layerCount, (bar) =>
-      compress(runtime, dump, options, { signal: io.signal, onProgress: ({ phase }) => bar.step(phase) }),
+      compress(runtime, from, options, { signal: io.signal, onProgress: ({ phase }) => bar.step(phase) }),
     );
     return { source: describeSource(dump), cache: coded };
   });

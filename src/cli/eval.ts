@@ -10,7 +10,7 @@ import { openNodeLlama } from "../evaluation/eval/node-llama-cpp.ts";
 import { evalSvg, evalTable } from "../evaluation/eval/report.ts";
 import { cutText, type EvalText } from "../evaluation/eval/text.ts";
 import { aboutFile, UsageError } from "./failure.ts";
-import { checkOutput } from "./files.ts";
+import { checkOutput, profileAt } from "./files.ts";
 import { type Io, print } from "./io.ts";
 import { chooseByName, nameList } from "./methods.ts";
 import { positiveInteger } from "./numbers.ts";
@@ -23,6 +23,7 @@ interface EvalFlags {
   context: number;
   continue: number;
   methods?: string[];
+  profile?: string;
   threads: number;
   svg?: string;
   json?: boolean;
@@ -45,6 +46,7 @@ export function addEval(program: Command, io: Io): void {
     .option("--context <tokens>", "tokens to compress", positiveInteger, 2048)
     .option("--continue <tokens>", "tokens to score", positiveInteger, 256)
     .option("--methods <names>", "only methods whose name contains one of these, as turboquant,kivi", nameList)
+    .option("--profile <file>", "the model's profile, whose queries give the codec its metric, see svdq profile")
     .option("--threads <count>", "threads of llama.cpp", positiveInteger, availableParallelism())
     .option("--svg <file>", "also plot KL against bits")
     .option("--json", "print JSON")
@@ -57,7 +59,9 @@ async function runEval(io: Io, flags: EvalFlags): Promise<void> {
   const methods = [FLOOR, ...chooseByName(EVAL_METHODS, flags.methods).filter((method) => method !== FLOOR)];
   const least = ENDS.sinks + ENDS.recent + 1;
   if (context < least) throw new UsageError(`--context: expected at least ${least}, got ${context}`);
-  if (svg !== undefined) await checkOutput("--svg", svg, [modelPath, ...paths]);
+  if (svg !== undefined)
+    await checkOutput("--svg", svg, [modelPath, ...paths, ...(flags.profile ? [flags.profile] : [])]);
+  const profile = await profileAt(flags.profile);
   const model = await aboutFile(modelPath, () => readGgufModel(modelPath));
   const note = (await hasQuantizedWeights(modelPath))
     ? "note: quantized weights turn any tiny change into noise; no row can be below the first. See docs/eval.md.\n"
@@ -73,7 +77,11 @@ async function runEval(io: Io, flags: EvalFlags): Promise<void> {
       texts.push(await aboutFile(path, async () => cutText(engine, strings[i], { context, continuation })));
     }
     const rows = await withProgress(io, texts.length * (STEPS_A_TEXT + methods.length), (bar) =>
-      evaluate(runtime, engine, model, texts, methods, { signal: io.signal, onStep: (what) => bar.step(what) }),
+      evaluate(runtime, engine, model, texts, methods, {
+        profile,
+        signal: io.signal,
+        onStep: (what) => bar.step(what),
+      }),
     );
     if (svg !== undefined) {
       const bytes = new TextEncoder().encode(await evalSvg(rows));

@@ -4,6 +4,7 @@ import { dirname } from "node:path";
 import { fileError } from "../archive/atomic-file.ts";
 import { MAGIC } from "../archive/format.ts";
 import { type Dump, openDump } from "../engines/dump.ts";
+import { type ModelProfile, readProfile } from "../engines/profile.ts";
 import { aboutFile, InputError, UsageError } from "./failure.ts";
 
 /** Opens a dump for as long as `work` takes. `tokens`: how many to compress, of those that the file holds. */
@@ -68,4 +69,9 @@ export async function checkOutput(option: string, path: string, inputs: string[]
       throw new UsageError(`${option}: expected another file than the one that is read, got ${path}`);
     }
   }
+}
+
+/** The profile of an option that may be missing. */
+export async function profileAt(path: string | undefined): Promise<ModelProfile | undefined> {
+  return path === undefined ? undefined : aboutFile(path, () => readProfile(path));
 }

@@ -7,6 +7,7 @@ import { addEval } from "./eval.ts";
 import { EXIT, exitCodeOf, messageOf } from "./failure.ts";
 import { addInspect } from "./inspect.ts";
 import type { Io } from "./io.ts";
+import { addProfile } from "./profile.ts";
 import { addRestore } from "./restore.ts";
 
 const EPILOGUE = `
@@ -48,6 +49,6 @@ function programFor(io: Io): Command {
       outputError: () => undefined,
     })
     .addHelpText("afterAll", EPILOGUE);
-  for (const add of [addInspect, addCompress, addRestore, addCompare, addAttend, addEval]) add(program, io);
+  for (const add of [addInspect, addCompress, addRestore, addCompare, addAttend, addProfile, addEval]) add(program, io);
   return program;
 }

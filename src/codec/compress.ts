@@ -7,11 +7,11 @@ import { allocate, schedule } from "./allocation.ts";
 import type { CodedCache, CodedGroup, CodedLayer } from "./coded.ts";
 import { checkGeometry, rowDim } from "./geometry.ts";
 import { analyseKeys, type CodedRange, encodeKeys, type KeyBasis } from "./key-codec.ts";
-import type { LayerQueries } from "./metric.ts";
+import type { LayerMoments, LayerQueries } from "./metric.ts";
 import { type CodecOptions, checkOptions } from "./options.ts";
 import { checkRotary } from "./rotary.ts";
 import { type CacheSource, ELEMENT_BYTES, type ElementType, type QueryData, type TensorData } from "./source.ts";
-import { endsOfHeads, loadTensor } from "./tensors.ts";
+import { endsOfHeads, loadTensor, putF32 } from "./tensors.ts";
 import { encodeValues } from "./value-codec.ts";
 
 export interface Progress {
@@ -88,9 +88,12 @@ export async function compressKeys(
   const range = rangeOf(source.tokenCount, options);
   const bases: KeyBasis[][] = await eachLayer(source, "analyse keys", work, async (layer) => {
     const [key, query] = [await source.key(layer), await source.query?.(layer)];
+    const moments = query ? undefined : await source.queryMoments?.(layer);
     return runtime.heap.scratch((frame) => {
       const keysPtr = loadTensor(runtime, frame, `layer ${layer} key`, key, range.tokens * rowDim(geometry));
-      const queries = query ? loadQueries(runtime, frame, layer, query, source) : undefined;
+      const queries = query
+        ? loadQueries(runtime, frame, layer, query, source)
+        : moments && loadMoments(runtime, frame, layer, moments, source);
       return analyseKeys(runtime, geometry, rotary, options, range, keysPtr, queries);
     });
   });
@@ -189,4 +192,19 @@ function loadQueries(
   }
   const ptr = loadTensor(runtime, frame, name, query, queryHeads * count * headDim);
   return { ptr, queryHeads, count, firstToken };
+}
+
+function loadMoments(
+  runtime: Runtime,
+  frame: Frame,
+  layer: number,
+  moments: Float32Array,
+  { geometry: { kvHeads, headDim }, tokenCount }: CacheSource,
+): LayerMoments {
+  const count = kvHeads * headDim * headDim;
+  const name = `layer ${layer} query moments`;
+  if (moments.length !== count) throw new RangeError(`${name}: expected ${count} elements, got ${moments.length}`);
+  const bad = moments.findIndex((x) => !Number.isFinite(x));
+  if (bad >= 0) throw new RangeError(`${name}: expected finite numbers, got ${moments[bad]} at ${bad}`);
+  return { momentsPtr: putF32(runtime.heap, frame, moments), nextToken: tokenCount };
 }

@@ -11,7 +11,7 @@ import type { Geometry } from "./geometry.ts";
 import { decodeGroup, encodeGroup } from "./group-codec.ts";
 import { type HeadGroup, headGroups } from "./groups.ts";
 import { fromHalf, toHalf } from "./half.ts";
-import { type LayerQueries, metricRoots } from "./metric.ts";
+import { type LayerMoments, type LayerQueries, metricRoots } from "./metric.ts";
 import type { CodecOptions } from "./options.ts";
 import { putRotary, type Rotary } from "./rotary.ts";
 import { putF32 } from "./tensors.ts";
@@ -39,14 +39,14 @@ export function analyseKeys(
   options: CodecOptions,
   range: CodedRange,
   keysPtr: number,
-  queries?: LayerQueries,
+  queries?: LayerQueries | LayerMoments,
 ): KeyBasis[] {
   const { kernels, heap } = runtime;
   const { kvHeads, headDim } = geometry;
   const plain = options.schedule !== null || !queries;
   const useMetric = options.metric && !plain;
   const weights =
-    options.attentionWeights && !plain
+    options.attentionWeights && !plain && !("momentsPtr" in queries)
       ? attentionWeights(runtime, geometry, keysPtr, range.tokens, queries).subarray(
           range.first,
           range.first + range.count,

@@ -1,6 +1,7 @@
 /**
  * What queries make of key errors: a key error e costs (q·e)^2 in the score, on average e'Me with M = E[q q'] over the
- * queries as anchored keys meet them, rotated back by the anchors. Block diagonal over kv heads.
+ * queries as anchored keys meet them, rotated back by the anchors. Block diagonal over kv heads. The queries are the
+ * prompt's own, or those that the model is known for: their second moments before RoPE (query-moments.ts).
  */
 import { ConvergenceError } from "../errors.ts";
 import type { Frame } from "../runtime/heap.ts";
@@ -14,6 +15,8 @@ import type { QueryData } from "./source.ts";
 const EIGENVALUE_FLOOR = 1e-3;
 const ANCHOR_STRIDE = 128;
 const MOST_ANCHORS = 64;
+/** Odd, so that it meets all of MOST_ANCHORS places. */
+const PLACE_STRIDE = 37;
 
 /** M^½ and M^-½ of one kv head: (headDim, headDim) f64, symmetric. */
 export interface MetricRoot {
@@ -26,25 +29,39 @@ export interface LayerQueries extends Omit<QueryData, "bytes" | "type"> {
   ptr: number;
 }
 
+/** Second moments of a layer's queries before RoPE, in linear memory: (kvHeads, headDim, headDim) f32. */
+export interface LayerMoments {
+  momentsPtr: number;
+  /** Where the queries will stand: the first position behind the cache. */
+  nextToken: number;
+}
+
 /** A root a kv head of the group. */
 export function metricRoots(
   runtime: Runtime,
-  queries: LayerQueries,
+  queries: LayerQueries | LayerMoments,
   group: HeadGroup,
   kvHeads: number,
   headDim: number,
   rotary: Rotary,
   anchorSpan: number | null,
 ): MetricRoot[] {
-  const rowsPerHead = (queries.queryHeads / kvHeads) * queries.count;
   return Array.from({ length: group.headCount }, (_, i) =>
     runtime.heap.scratch((frame) => {
-      const rowsPtr = queries.ptr + 4 * (group.firstHead + i) * rowsPerHead * headDim;
+      const head = group.firstHead + i;
       const momentPtr = frame.reserve(8 * headDim * headDim);
-      const scratchPtr = frame.reserve(momentScratchBytes(headDim));
-      runtime.kernels.secondMoment(momentPtr, rowsPtr, 0, 0, scratchPtr, rowsPerHead, headDim);
-      if (anchorSpan !== null) {
-        averageOverAnchors(runtime, frame, momentPtr, anchorsUpTo(queries.firstToken, anchorSpan), rotary, headDim);
+      if ("momentsPtr" in queries) {
+        const moment = runtime.heap.f32(queries.momentsPtr + 4 * head * headDim * headDim, headDim * headDim);
+        runtime.heap.f64(momentPtr, headDim * headDim).set(moment);
+        const turns = distancesTo(queries.nextToken, anchorSpan);
+        averageOverTurns(runtime, frame, momentPtr, turns, rotary, headDim);
+      } else {
+        const rows = (queries.queryHeads / kvHeads) * queries.count;
+        const scratchPtr = frame.reserve(momentScratchBytes(headDim));
+        const rowsPtr = queries.ptr + 4 * head * rows * headDim;
+        runtime.kernels.secondMoment(momentPtr, rowsPtr, 0, 0, scratchPtr, rows, headDim);
+        const turns = anchorsUpTo(queries.firstToken, anchorSpan).map((anchor) => -anchor);
+        if (anchorSpan !== null) averageOverTurns(runtime, frame, momentPtr, turns, rotary, headDim);
       }
       return squareRoot(runtime, frame, momentPtr, headDim);
     }),
@@ -52,17 +69,27 @@ export function metricRoots(
 }
 
 /** Anchors that the queries are rotated back by: an even sample of those before the first query. */
-function anchorsUpTo(firstToken: number, anchorSpan: number): Int32Array {
+function anchorsUpTo(firstToken: number, anchorSpan: number | null): Int32Array {
+  if (anchorSpan === null) return Int32Array.of(0);
   const stride = Math.max(anchorSpan, ANCHOR_STRIDE, Math.ceil(firstToken / MOST_ANCHORS));
   return Int32Array.from({ length: Math.max(1, Math.ceil(firstToken / stride)) }, (_, i) => i * stride);
 }
 
-/** Replaces M by the mean of R(-a) M R(-a)' over the anchors: rows are rotated, then, transposed, rotated again. */
-function averageOverAnchors(
+/** From anchors to queries that stand at the next positions, each at another place in its turn. */
+function distancesTo(nextToken: number, anchorSpan: number | null): Int32Array {
+  const anchors = anchorsUpTo(nextToken, anchorSpan);
+  return Int32Array.from(
+    { length: MOST_ANCHORS },
+    (_, i) => nextToken + ((i * PLACE_STRIDE) % MOST_ANCHORS) - anchors[i % anchors.length],
+  );
+}
+
+/** Replaces M by the mean of R(t) M R(t)' over the turns: rows are rotated, then, transposed, rotated again. */
+function averageOverTurns(
   runtime: Runtime,
   frame: Frame,
   momentPtr: number,
-  anchors: Int32Array,
+  turns: Int32Array,
   rotary: Rotary,
   headDim: number,
 ): void {
@@ -73,15 +100,15 @@ function averageOverAnchors(
   const moment = heap.f64(momentPtr, headDim * headDim);
   const original = moment.slice();
   moment.fill(0);
-  for (const anchor of anchors) {
-    heap.i32(turnsPtr, headDim).fill(-anchor);
+  for (const turn of turns) {
+    heap.i32(turnsPtr, headDim).fill(turn);
     const rows = heap.f32(rowsPtr, headDim * headDim);
     rows.set(original);
     for (let side = 0; side < 2; side++) {
       kernels.rotate(rowsPtr, rowsPtr, turnsPtr, rotaryPtr, headDim, 1);
       transposeInPlace(rows, headDim);
     }
-    for (let i = 0; i < moment.length; i++) moment[i] += rows[i] / anchors.length;
+    for (let i = 0; i < moment.length; i++) moment[i] += rows[i] / turns.length;
   }
 }
 

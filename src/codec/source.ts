@@ -38,4 +38,9 @@ export interface CacheSource {
   value(layer: number): Promise<TensorData>;
   /** Queries at positions below tokenCount for the metric and the weights, or undefined where there are none. */
   query?(layer: number): Promise<QueryData | undefined>;
+  /**
+   * Where there are no queries: what the model's queries are known to be, E[q q'] before RoPE over the query heads of
+   * each kv head, (kvHeads, headDim, headDim) f32 in the dimensions' order of `rotary.layout`. For the metric alone.
+   */
+  queryMoments?(layer: number): Promise<Float32Array | undefined>;
 }

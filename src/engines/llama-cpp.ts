@@ -14,14 +14,18 @@ import { MismatchError, UnsupportedError } from "../errors.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { GgufModel } from "./gguf-model.ts";
 import { type LlamaSkeleton, type LlamaState, parseLlamaState, serialiseLlamaState } from "./llama-state.ts";
+import { type ModelProfile, withProfile } from "./profile.ts";
 
 export { type GgufArray, type GgufFile, type GgufTensor, type GgufValue, openGguf } from "./gguf.ts";
 export { type GgufModel, readGgufModel } from "./gguf-model.ts";
 export { type LlamaSkeleton, type LlamaState, parseLlamaState, serialiseLlamaState } from "./llama-state.ts";
+export { type ModelProfile, readProfile, withProfile } from "./profile.ts";
 
 export interface CompressStateOptions extends WorkOptions {
   /** As `readGgufModel` gave it. */
   model: GgufModel;
+  /** As `readProfile` gave it: queries of the model, which no state has. Without it there is no query metric. */
+  profile?: ModelProfile;
   options?: Partial<CodecOptions>;
 }
 
@@ -51,9 +55,10 @@ export async function compressLlamaState(
   bytes: Uint8Array,
   given: CompressStateOptions,
 ): Promise<CompressedState> {
-  const { model, options, ...work } = given;
+  const { model, profile, options, ...work } = given;
   const state = parseLlamaState(bytes);
-  const coded = await compress(runtime, sourceOfLlamaState(state, model), options, work);
+  const source = sourceOfLlamaState(state, model);
+  const coded = await compress(runtime, profile ? withProfile(source, profile) : source, options, work);
   const { type: _type, keys: _keys, values: _values, ...skeleton } = state;
   return { coded, skeleton };
 }

@@ -9,6 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { GgufModel } from "../../engines/gguf-model.ts";
 import { parseLlamaState } from "../../engines/llama-state.ts";
+import type { ModelProfile } from "../../engines/profile.ts";
 import type { Runtime } from "../../runtime/runtime.ts";
 import type { EvalEngine } from "./engine.ts";
 import { Measures, normalise } from "./measures.ts";
@@ -22,6 +23,8 @@ const SCORE_CHUNK = 16;
 const FEED_CHUNK = 256;
 
 export interface EvaluateOptions {
+  /** Queries of the model, for the codec's metric; without it the codec has none. */
+  profile?: ModelProfile | undefined;
   signal?: AbortSignal;
   /** After each prefill, exact run and method of each text. */
   onStep?: (what: string) => void;
@@ -51,7 +54,7 @@ export async function evaluate(
       await engine.save(path);
       onStep?.("context");
       const state = parseLlamaState(await readFile(path));
-      const source = cacheOf(state, model);
+      const source = cacheOf(state, model, options.profile);
       const exact: Float32Array[] = [];
       await score(engine, path, text, signal, (p) => exact.push(p));
       onStep?.("exact");

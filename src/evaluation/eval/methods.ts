@@ -14,6 +14,7 @@ import { endsOfHeads, storeTensor } from "../../codec/tensors.ts";
 import type { GgufModel } from "../../engines/gguf-model.ts";
 import { llamaStateOf, sourceOfLlamaState } from "../../engines/llama-cpp.ts";
 import type { LlamaSkeleton, LlamaState } from "../../engines/llama-state.ts";
+import { type ModelProfile, withProfile } from "../../engines/profile.ts";
 import type { Runtime } from "../../runtime/runtime.ts";
 import { loadF32, middleOf } from "../tensors.ts";
 import { rounding } from "./floor.ts";
@@ -36,8 +37,11 @@ export interface EvalMethod {
   apply(runtime: Runtime, state: LlamaState, source: CacheSource, work: WorkOptions): Promise<Restored>;
 }
 
-/** A parsed state with its cache; MismatchError where it is not of the model. */
-export const cacheOf = (state: LlamaState, model: GgufModel): CacheSource => sourceOfLlamaState(state, model);
+/** A parsed state with its cache; MismatchError where it is not of the model, or the profile is not. */
+export function cacheOf(state: LlamaState, model: GgufModel, profile?: ModelProfile): CacheSource {
+  const source = sourceOfLlamaState(state, model);
+  return profile ? withProfile(source, profile) : source;
+}
 
 const ours = (family: string, keyBits: number, valueBits: number, options: Partial<CodecOptions>): EvalMethod => ({
   name: `${family} K ${keyBits} V ${valueBits}`,
