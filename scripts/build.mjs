@@ -47,6 +47,14 @@ await build({
     "engines/onnxruntime": "src/engines/onnxruntime.ts",
     "engines/llama-cpp": "src/engines/llama-cpp.ts",
     "engines/safetensors": "src/engines/safetensors.ts",
+    "store/index": "src/store/index.ts",
+    "store/memory": "src/store/memory.ts",
+    "store/fs": "src/store/fs.ts",
+    "store/opfs": "src/store/opfs.ts",
+    "store/r2": "src/store/r2.ts",
+    "store/durable-object": "src/store/durable-object.ts",
+    "store/workers-kv": "src/store/workers-kv.ts",
+    "store/unstorage": "src/store/unstorage.ts",
   },
 });
 await build({

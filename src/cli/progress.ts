@@ -8,7 +8,11 @@ export interface ProgressBar {
 }
 
 /** Shows a bar while `work` runs, and takes it away however that ends. */
-export async function withProgress<T>(io: Io, total: number, work: (bar: ProgressBar) => Promise<T>): Promise<T> {
+export async function withProgress<T>(
+  io: Pick<Io, "stderr">,
+  total: number,
+  work: (bar: ProgressBar) => Promise<T>,
+): Promise<T> {
   if (!io.stderr.isTTY) return work({ step: () => undefined });
   const bar = new SingleBar({
     stream: io.stderr,

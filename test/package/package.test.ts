@@ -16,6 +16,13 @@ import * as transformers from "svdq/engines/transformers-js";
 import * as onnxruntime from "svdq/engines/onnxruntime";
 import * as llama from "svdq/engines/llama-cpp";
 import * as reference from "svdq/reference";
+import { MemoryStore, PrefixStore } from "svdq/store";
+import { DurableObjectStore } from "svdq/store/durable-object";
+import { FileStore } from "svdq/store/fs";
+import { OpfsStore } from "svdq/store/opfs";
+import { R2Store } from "svdq/store/r2";
+import { UnstorageStore } from "svdq/store/unstorage";
+import { WorkersKvStore } from "svdq/store/workers-kv";
 
 const options: Partial<CacheOptions> = { fitTokens: 64 };
 const runtime = await createRuntime();
@@ -26,7 +33,12 @@ cache.append(0, rows, rows, { tokens: 200 });
 cache.settle();
 const again = runtime.openCache(decodeArchive(await new Blob(encodeArchive(cache.save())).arrayBuffer()));
 const engines = [openDump, transformers, onnxruntime, llama, reference].every(Boolean);
-console.log(again.length, again.codedLength(0) > 0, engines);
+const backends = [DurableObjectStore, FileStore, OpfsStore, R2Store, UnstorageStore, WorkersKvStore].every(Boolean);
+const store = new PrefixStore(new MemoryStore());
+const tokens = Int32Array.of(1, 2, 3);
+await store.put({ model: "m", tokens, chunks: [{ tokenFrom: 0, tokenTo: 3, bytes: new Uint8Array(5) }] });
+const found = await store.match({ model: "m", tokens });
+console.log(again.length, again.codedLength(0) > 0, engines && backends, found?.bytes);
 `;
 
 beforeEach(() => {
@@ -52,7 +64,7 @@ describe("the package", () => {
       const compilerOptions = { strict: true, target: "es2022", lib, types: [], module, moduleResolution: resolution };
       writeFileSync(pathOf("tsconfig.json"), JSON.stringify({ compilerOptions, include: ["use.ts"] }));
       node(TSC, "-p", ".");
-      expect(node("use.js")).toBe("200 true true\n");
+      expect(node("use.js")).toBe("200 true true 5\n");
     },
     60_000,
   );

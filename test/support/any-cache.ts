@@ -5,7 +5,7 @@ import { blockCount, countWidths, PLANE_BYTES, planeCount } from "../../src/code
 import { ELEMENT_BYTES, type ElementType } from "../../src/codec/source.ts";
 
 /** Uniform numbers from a seed. */
-class Dice {
+export class Dice {
   #state: number;
   constructor(seed: number) {
     this.#state = seed >>> 0;
