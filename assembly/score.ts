@@ -3,7 +3,8 @@
 // Entries are split in two bytes, the lowest bits and the rest. High bytes of all planes together stay below 256, so
 // they add up in u8 lanes; low bytes add up in u8 lanes over a run of planes whose greatest low bytes stay below 256
 // together, and are then widened. Where to split is chosen for the fewest operations: many planes have no high byte.
-// Sums are of integers, so their order is free. Layout: SCORE_SET in
+// Where that does not pay, or all entries together pass 65535, bytes are widened plane by plane, and high bytes summed
+// apart. Sums are of integers, so their order is free. Layout: SCORE_SET in
 // src/codec/layout.ts. Quicker ADC (Andre, Kermarrec, Le Scouarnec 2019) and faiss "fast scan" look codes up this way.
 
 import { greatestLaneF32x4, leastLaneF32x4, multiplyAddF32x4, ROUNDING } from "./lanes";
@@ -21,13 +22,14 @@ export const SET_RUNS: usize = 320;
 export const GROUP_LEVELS: usize = 16;
 export const GROUP_QUERY_COUNT: usize = 24;
 
-/** All entries together: room for half a step of rounding a plane below 65536. */
+/** Entries of a plane. */
 const MOST_STEPS: f32 = 65280;
-/** Instructions a query (counted): of a plane, of its high bytes, of a run; and of a plane where there are no runs. */
+/** Instructions a query (counted): of a plane, of its high bytes, of a run; of a plane and its high bytes without runs. */
 const PLANE_COST: i32 = 10;
 const WIDE_COST: i32 = 10;
 const RUN_COST: i32 = 20;
-const DIRECT_COST: i32 = 24;
+const DIRECT_COST: i32 = 16;
+const DIRECT_WIDE_COST: i32 = 13;
 /** A part's, or a plane's, 16 f32 levels. */
 const PART_BYTES: usize = 64;
 
@@ -61,14 +63,14 @@ export function scoreTables(
       const levelsPtr = scratchPtr + queryPlaneBytes * <usize>q;
       sumLevels(levelsPtr, latentsPtr, groupPtr, strideBytes);
       let bias = load<f32>(latentsPtr + centreOffset);
-      let ranges: f32 = 0;
+      let range: f32 = 0;
       for (let ptr = levelsPtr; ptr < levelsPtr + queryPlaneBytes; ptr += PART_BYTES) {
         const least = leastOf(ptr);
         bias += least;
-        ranges += greatestOf(ptr) - least;
+        range = max(range, greatestOf(ptr) - least);
       }
       const at = setsPtr + ((<usize>q) << 2);
-      store<f32>(at, max(leastStep, ranges / MOST_STEPS));
+      store<f32>(at, max(leastStep, range / MOST_STEPS));
       store<f32>(at, bias, SET_BIAS);
     }
     store<i32>(setsPtr, planeCount, SET_PLANE_COUNT);
@@ -139,22 +141,30 @@ function roundSet(setPtr: usize, levelsPtr: usize, planeCount: i32, queryCount: 
     total += most;
   }
   memory.fill(runsPtr, 0, roundUp16(planeCount));
-  const split = cheapestSplit(levelsPtr, planeCount, total);
+  const wide = wideEnd(levelsPtr, planeCount);
+  const split = cheapestSplit(levelsPtr, planeCount, total, wide);
   const lowBits = split < 0 ? 8 : split;
+  store<i32>(setPtr, 0, SET_RUN_COUNT);
+  store<i32>(setPtr, wide, SET_WIDE_COUNT);
   if (split >= 0) walkRuns(levelsPtr, planeCount, lowBits, setPtr);
-  else store<u64>(setPtr, 0, SET_RUN_COUNT);
   store<i32>(setPtr, lowBits, SET_LOW_BITS);
   const endPtr = lowsPtr + highOffset;
   for (let ptr = lowsPtr; ptr < endPtr; ptr += PLANE_BYTES) splitEntries(ptr, ptr + highOffset, lowBits);
 }
 
-/**
- * Bits of the low byte: the rest of all entries together must stay below 256. -1 where runs do not pay: both bytes of
- * each plane are then looked up and widened at once, one query after the other.
- */
-function cheapestSplit(mostsPtr: usize, planeCount: i32, total: i32): i32 {
+/** Planes up to the last with an entry above 255. */
+// @ts-expect-error: decorator
+@inline
+function wideEnd(mostsPtr: usize, planeCount: i32): i32 {
+  let end = planeCount;
+  while (end > 0 && load<i32>(mostsPtr + PART_BYTES * <usize>(end - 1)) < 256) end--;
+  return end;
+}
+
+/** Bits of the low byte: the rest of all entries together must stay below 256. -1 where runs do not pay. */
+function cheapestSplit(mostsPtr: usize, planeCount: i32, total: i32, wide: i32): i32 {
   let best = -1;
-  let bestCost = DIRECT_COST * planeCount;
+  let bestCost = DIRECT_COST * planeCount + DIRECT_WIDE_COST * wide;
   for (let bits = 8; bits >= 0 && total >> bits < 256; bits--) {
     const cost = walkRuns(mostsPtr, planeCount, bits, 0);
     if (cost < bestCost) {
@@ -254,8 +264,11 @@ export function scorePlanes(
       left = blocksPerSet;
     }
     const planesPtr = <usize>load<u32>(blocksPtr);
-    if (load<i32>(setsPtr, SET_RUN_COUNT) == 0) sumDirect(setsPtr, planesPtr, queryCount);
-    else if (queryCount == 1) sumBlock(setsPtr, planesPtr, 1);
+    if (load<i32>(setsPtr, SET_RUN_COUNT) == 0) {
+      for (let q = 0; q < queryCount; q++) scoreDirect(scoresPtr + strideBytes * <usize>q, setsPtr, planesPtr, q);
+      continue;
+    }
+    if (queryCount == 1) sumBlock(setsPtr, planesPtr, 1);
     else if (queryCount == 2) sumBlock(setsPtr, planesPtr, 2);
     else if (queryCount == 3) sumBlock(setsPtr, planesPtr, 3);
     else sumBlock(setsPtr, planesPtr, 4);
@@ -336,44 +349,75 @@ function putSums(ptr: usize, a: v128, b: v128, lowBits: i32, areHigh: bool): voi
   else addLow(ptr, a, b);
 }
 
-/** The same without runs: both bytes of every plane, a query at a time. */
-function sumDirect(setPtr: usize, planesPtr: usize, queryCount: i32): void {
+/**
+ * Scores of a block and one query without runs. Bytes are added as pairs, and the odd ones of each pair once more alone:
+ * what they put on the sums of pairs is taken off at the end.
+ */
+function scoreDirect(scoresPtr: usize, setPtr: usize, planesPtr: usize, q: i32): void {
   const planeCount = load<i32>(setPtr, SET_PLANE_COUNT);
-  const lowsPtr = setPtr + SET_RUNS + roundUp16(planeCount);
-  const highOffset = PLANE_BYTES * <usize>(planeCount * queryCount);
-  const stride = PLANE_BYTES * <usize>queryCount;
-  const endPtr = planesPtr + PLANE_BYTES * <usize>planeCount;
+  const stride = PLANE_BYTES * <usize>load<i32>(setPtr, SET_QUERY_COUNT);
+  const highOffset = stride * <usize>planeCount;
   const nibbleMask = i8x16.splat(15);
-  const byteMask = i16x8.splat(255);
-  for (let q = 0; q < queryCount; q++) {
-    let entryPtr = lowsPtr + PLANE_BYTES * <usize>q;
-    let evenA = i16x8.splat(0);
-    let oddA = evenA;
-    let evenB = evenA;
-    let oddB = evenA;
-    let highA = evenA;
-    let highB = evenA;
-    for (let ptr = planesPtr; ptr < endPtr; ptr += PLANE_BYTES, entryPtr += stride) {
-      const plane = v128.load(ptr);
-      const a = v128.and(plane, nibbleMask);
-      const b = i8x16.shr_u(plane, 4);
-      const low = v128.load(entryPtr);
-      const high = v128.load(entryPtr + highOffset);
-      const lowA = i8x16.swizzle(low, a);
-      evenA = i16x8.add(evenA, v128.and(lowA, byteMask));
-      oddA = i16x8.add(oddA, i16x8.shr_u(lowA, 8));
-      highA = i8x16.add(highA, i8x16.swizzle(high, a));
-      const lowB = i8x16.swizzle(low, b);
-      evenB = i16x8.add(evenB, v128.and(lowB, byteMask));
-      oddB = i16x8.add(oddB, i16x8.shr_u(lowB, 8));
-      highB = i8x16.add(highB, i8x16.swizzle(high, b));
-    }
-    const sumsPtr = setPtr + SET_SUMS + ((<usize>q) << 6);
-    v128.store(sumsPtr, i16x8.add(evenA, i16x8.shl(highA, 8)));
-    v128.store(sumsPtr, i16x8.add(oddA, v128.andnot(highA, byteMask)), 16);
-    v128.store(sumsPtr, i16x8.add(evenB, i16x8.shl(highB, 8)), 32);
-    v128.store(sumsPtr, i16x8.add(oddB, v128.andnot(highB, byteMask)), 48);
+  const endPtr = planesPtr + PLANE_BYTES * <usize>planeCount;
+  const wideEndPtr = planesPtr + PLANE_BYTES * <usize>load<i32>(setPtr, SET_WIDE_COUNT);
+  let entryPtr = setPtr + SET_RUNS + roundUp16(planeCount) + PLANE_BYTES * <usize>q;
+  let pairsA = i16x8.splat(0);
+  let oddA = pairsA;
+  let pairsB = pairsA;
+  let oddB = pairsA;
+  let highPairsA = pairsA;
+  let highOddA = pairsA;
+  let highPairsB = pairsA;
+  let highOddB = pairsA;
+  for (; planesPtr < wideEndPtr; planesPtr += PLANE_BYTES, entryPtr += stride) {
+    const plane = v128.load(planesPtr);
+    const a = v128.and(plane, nibbleMask);
+    const b = i8x16.shr_u(plane, 4);
+    const low = v128.load(entryPtr);
+    const lowA = i8x16.swizzle(low, a);
+    pairsA = i16x8.add(pairsA, lowA);
+    oddA = i16x8.add(oddA, i16x8.shr_u(lowA, 8));
+    const lowB = i8x16.swizzle(low, b);
+    pairsB = i16x8.add(pairsB, lowB);
+    oddB = i16x8.add(oddB, i16x8.shr_u(lowB, 8));
+    const high = v128.load(entryPtr + highOffset);
+    const highA = i8x16.swizzle(high, a);
+    highPairsA = i16x8.add(highPairsA, highA);
+    highOddA = i16x8.add(highOddA, i16x8.shr_u(highA, 8));
+    const highB = i8x16.swizzle(high, b);
+    highPairsB = i16x8.add(highPairsB, highB);
+    highOddB = i16x8.add(highOddB, i16x8.shr_u(highB, 8));
   }
+  for (; planesPtr < endPtr; planesPtr += PLANE_BYTES, entryPtr += stride) {
+    const plane = v128.load(planesPtr);
+    const low = v128.load(entryPtr);
+    const lowA = i8x16.swizzle(low, v128.and(plane, nibbleMask));
+    pairsA = i16x8.add(pairsA, lowA);
+    oddA = i16x8.add(oddA, i16x8.shr_u(lowA, 8));
+    const lowB = i8x16.swizzle(low, i8x16.shr_u(plane, 4));
+    pairsB = i16x8.add(pairsB, lowB);
+    oddB = i16x8.add(oddB, i16x8.shr_u(lowB, 8));
+  }
+  const step = v128.load_splat<f32>(setPtr + ((<usize>q) << 2));
+  const bias = v128.load_splat<f32>(setPtr + ((<usize>q) << 2), SET_BIAS);
+  const evenA = i16x8.sub(pairsA, i16x8.shl(oddA, 8));
+  const evenB = i16x8.sub(pairsB, i16x8.shl(oddB, 8));
+  const highEvenA = i16x8.sub(highPairsA, i16x8.shl(highOddA, 8));
+  const highEvenB = i16x8.sub(highPairsB, i16x8.shl(highOddB, 8));
+  store8(scoresPtr, interleaved(evenA, oddA), interleaved(highEvenA, highOddA), step, bias);
+  store8(scoresPtr + 32, interleavedBehind(evenA, oddA), interleavedBehind(highEvenA, highOddA), step, bias);
+  store8(scoresPtr + 64, interleaved(evenB, oddB), interleaved(highEvenB, highOddB), step, bias);
+  store8(scoresPtr + 96, interleavedBehind(evenB, oddB), interleavedBehind(highEvenB, highOddB), step, bias);
+}
+
+/** 8 scores of sums of low and of high bytes. */
+// @ts-expect-error: decorator
+@inline
+function store8(ptr: usize, low: v128, high: v128, step: v128, bias: v128): void {
+  const first = i32x4.add(i32x4.extend_low_i16x8_u(low), i32x4.shl(i32x4.extend_low_i16x8_u(high), 8));
+  const second = i32x4.add(i32x4.extend_high_i16x8_u(low), i32x4.shl(i32x4.extend_high_i16x8_u(high), 8));
+  v128.store(ptr, scaled(first, step, bias));
+  v128.store(ptr, scaled(second, step, bias), 16);
 }
 
 /** u16 sums start as the high bytes in their place. */
@@ -412,12 +456,26 @@ function storeScores(ptr: usize, setPtr: usize, q: usize): void {
 // @ts-expect-error: decorator
 @inline
 function store16(ptr: usize, even: v128, odd: v128, step: v128, bias: v128): void {
-  const first = i16x8.shuffle(even, odd, 0, 8, 1, 9, 2, 10, 3, 11);
-  const second = i16x8.shuffle(even, odd, 4, 12, 5, 13, 6, 14, 7, 15);
+  const first = interleaved(even, odd);
+  const second = interleavedBehind(even, odd);
   v128.store(ptr, scaled(i32x4.extend_low_i16x8_u(first), step, bias));
   v128.store(ptr, scaled(i32x4.extend_high_i16x8_u(first), step, bias), 16);
   v128.store(ptr, scaled(i32x4.extend_low_i16x8_u(second), step, bias), 32);
   v128.store(ptr, scaled(i32x4.extend_high_i16x8_u(second), step, bias), 48);
+}
+
+/** Tokens 0 to 7 in order. */
+// @ts-expect-error: decorator
+@inline
+function interleaved(even: v128, odd: v128): v128 {
+  return i16x8.shuffle(even, odd, 0, 8, 1, 9, 2, 10, 3, 11);
+}
+
+/** Tokens 8 to 15. */
+// @ts-expect-error: decorator
+@inline
+function interleavedBehind(even: v128, odd: v128): v128 {
+  return i16x8.shuffle(even, odd, 4, 12, 5, 13, 6, 14, 7, 15);
 }
 
 // @ts-expect-error: decorator

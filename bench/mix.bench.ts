@@ -4,10 +4,11 @@ import {
   blockCount,
   channelCount,
   GROUP,
+  levelParts,
+  mixScaleCount,
   mixScratchBytes,
   mixSumBytes,
   PART_LEVELS,
-  partCount,
   planeCount,
   valueBlockBytes,
   type WidthCounts,
@@ -33,7 +34,7 @@ export default async function (runtime: Runtime, reference: Runtime): Promise<Be
     for (const tokens of TOKENS) {
       const ours = times(runtime, counts, tokens);
       const dense = denseTimes(runtime, tokens, dim, QUERIES);
-      const name = `mixPlanes ${QUERIES} queries, ${tokens} tokens, ${planes} planes, ${partCount(counts)} parts`;
+      const name = `mixPlanes ${QUERIES} queries, ${tokens} tokens, ${planes} planes, ${levelParts(counts)} of levels`;
       rows.push(row("mix", name, ours.mix, `mixRows, dim ${dim}`, dense.mix));
     }
     const [ours, twin] = [runtime, reference].map((kernels) => times(kernels, counts, SMALL));
@@ -48,15 +49,18 @@ export default async function (runtime: Runtime, reference: Runtime): Promise<Be
 }
 
 function times({ kernels, heap }: Runtime, counts: WidthCounts, tokens: number) {
-  const [parts, blocks, blockBytes] = [partCount(counts), blockCount(tokens), valueBlockBytes(planeCount(counts))];
+  const [parts, blocks, blockBytes] = [levelParts(counts), blockCount(tokens), valueBlockBytes(planeCount(counts))];
   return heap.scratch((frame) => {
-    const [levelsPtr, normsPtr, scalesPtr, factorsPtr] = [2 * PART_LEVELS * parts, 4 * 256, 4 * parts, 4 * QUERIES].map(
-      (n) => frame.reserve(n),
-    );
+    const [levelsPtr, normsPtr, scalesPtr, factorsPtr] = [
+      2 * PART_LEVELS * parts,
+      4 * 256,
+      4 * mixScaleCount(counts),
+      4 * QUERIES,
+    ].map((n) => frame.reserve(n));
     // Levels whose high bytes keep them within MIX_LEVEL.
     heap.u8(levelsPtr, 2 * PART_LEVELS * parts).fill(3);
     heap.f32(normsPtr, 256).fill(1);
-    heap.f32(scalesPtr, parts).fill(1);
+    heap.f32(scalesPtr, mixScaleCount(counts)).fill(1);
     heap.f32(factorsPtr, QUERIES).fill(1);
     const [blocksPtr, listPtr, weightsPtr, worthPtr] = [
       blocks * blockBytes,
@@ -74,11 +78,11 @@ function times({ kernels, heap }: Runtime, counts: WidthCounts, tokens: number) 
     const group = [count8, count4, count2, count1, levelsPtr, normsPtr, QUERIES, tokens];
     heap.u32(groupPtr, GROUP.bytes / 4).set(group);
     const [sumsPtr, scratchPtr, latentsPtr] = [
-      mixSumBytes(parts, QUERIES),
+      mixSumBytes(counts, QUERIES),
       mixScratchBytes(QUERIES),
       4 * channelCount(counts) * QUERIES,
     ].map((n) => frame.reserve(n));
-    heap.u8(sumsPtr, mixSumBytes(parts, QUERIES)).fill(0);
+    heap.u8(sumsPtr, mixSumBytes(counts, QUERIES)).fill(0);
     return {
       mix: measure(() => kernels.mixPlanes(sumsPtr, listPtr, groupPtr, scratchPtr, blocks)),
       fold: measure(() => kernels.foldMix(latentsPtr, sumsPtr, scalesPtr, groupPtr, QUERIES, QUERIES)),

@@ -9,7 +9,7 @@ import binaryen from "assemblyscript/binaryen";
 import { tsImport } from "tsx/esm/api";
 
 const MODULE = "dist/kernels.wasm";
-const MOST_BYTES = 32 * 1024;
+const MOST_BYTES = 40 * 1024;
 
 /** WebAssembly 2.0 as far as kernels need it; relaxed SIMD, threads and all later proposals are absent. */
 const { SIMD128, BulkMemory, BulkMemoryOpt, NontrappingFPToInt, SignExt } = binaryen.Features;
@@ -123,7 +123,7 @@ const sources = all.filter((path) => /^src\/.*\.ts$/.test(path));
 const code = all.filter((path) => /^(?:src|test|bench|demo|scripts)\/.*\.(?:ts|mjs|js)$/.test(path));
 
 const RULES = {
-  "the release module is under 32 kB": () => (bytes.length < MOST_BYTES ? [] : [`${MODULE}: ${bytes.length} bytes`]),
+  "the release module is under 40 kB": () => (bytes.length < MOST_BYTES ? [] : [`${MODULE}: ${bytes.length} bytes`]),
 
   "it is strict SIMD128: no relaxed SIMD, no later proposal": () => {
     decoded.setFeatures(FEATURES);

@@ -10,7 +10,6 @@ import {
   channelCount,
   countWidths,
   PLANE_BYTES,
-  partCount,
   planeCount,
   roundUp,
   valueBlockBytes,
@@ -21,7 +20,7 @@ import { putF32 } from "../codec/tensors.ts";
 import { BlockPool } from "../runtime/blocks.ts";
 import type { Frame } from "../runtime/heap.ts";
 import type { Runtime } from "../runtime/runtime.ts";
-import { partLevels, roundedLevels } from "./part-levels.ts";
+import { mixLevels, partLevels } from "./part-levels.ts";
 
 /** A group without its tokens. */
 export type GroupShape = Omit<CodedGroup, "planes" | "norms"> & { norms?: { least: number; step: number } };
@@ -49,12 +48,11 @@ export class GroupModel {
   /** Keys: the channels that selection scans. */
   readonly leading: WidthCounts;
   readonly planes: number;
-  readonly parts: number;
   readonly blockBytes: number;
   readonly pool: BlockPool;
-  /** Keys: (parts, 16) f32. Values: (parts, 32) u8. */
+  /** Keys: (parts, 16) f32. Values: (level parts, 32) u8. */
   readonly levelsPtr: number;
-  /** Values: (parts) f32. */
+  /** Values: the factors of `foldMix`. */
   readonly scalesPtr: number;
   /** Values: (256) f32. */
   readonly normsPtr: number;
@@ -82,17 +80,16 @@ export class GroupModel {
     this.counts = countWidths(shape.books.map((book) => book.width));
     this.leading = leadingCounts(this.counts);
     this.planes = planeCount(this.counts);
-    this.parts = partCount(this.counts);
     this.blockBytes = blockBytesOf(this.role, this.planes);
     this.pool = new BlockPool(runtime.heap, this.blockBytes, slabBlocks(this.blockBytes));
     try {
       const rows = basisRows(shape.basis, this.dim);
       const levels = partLevels(runtime, shape.books);
-      const rounded = roundedLevels(levels);
       const isKeys = this.role === "keys";
       const centre = isKeys ? Float32Array.from(shape.centre as Uint16Array, fromHalf) : new Float32Array(0);
-      this.levelsPtr = isKeys ? this.#put(levels) : this.#put(rounded.bytes);
-      this.scalesPtr = isKeys ? 0 : this.#put(rounded.scales);
+      const mixed = mixLevels(levels, this.counts);
+      this.levelsPtr = this.#put(isKeys ? levels : mixed.bytes);
+      this.scalesPtr = isKeys ? 0 : this.#put(mixed.factors);
       this.normsPtr = shape.norms ? this.#put(normLevels(shape.norms)) : 0;
       this.centrePtr = isKeys ? this.#put(centre) : 0;
       this.#analysisPtr = this.#putHalves(fitAnalysis(runtime, rows, this.dim, diagonalRoots(shape, headDim)));

@@ -41,7 +41,7 @@ export function mixGroup(
       list[2 * i] = group.blocks[chosen ? chosen[slot] : slot];
       list[2 * i + 1] = weightsPtr + 4 * BLOCK_TOKENS * slot;
     });
-    const sumBytes = mixSumBytes(model.parts, queryCount);
+    const sumBytes = mixSumBytes(model.counts, queryCount);
     const sumsPtr = frame.reserve(sumBytes);
     const scratchPtr = frame.reserve(mixScratchBytes(queryCount));
     const groupPtr = putGroup(heap, frame, model, queryCount, slots.stride);

@@ -9,7 +9,7 @@ export interface CacheOptions extends Omit<CodecOptions, "metric" | "attentionWe
   fitTokens: number;
   /** Type of exact tokens: rows are rounded to it when they come in, so that an archive holds what attention saw. */
   exactType: ElementType;
-  /** Steps of score tables in logits. Smaller is slower and hardly more exact: a query has 65,280 of them (ADR 0009). */
+  /** Steps of score tables in logits: what a plane adds is off by half of one at most (ADR 0030). */
   scoreStep: number;
   /** Part of each query's weight whose values may be left out of the mix, a segment and value group. */
   mixTolerance: number;

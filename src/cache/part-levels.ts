@@ -1,7 +1,17 @@
 /** Levels of kept channels as the nibbles of planes name them: PARTS of codec/layout.ts. */
 import { BookShelf } from "../codec/codebook.ts";
 import type { ChannelBook } from "../codec/coded.ts";
-import { BOOK, MIX_LEVEL, PART_LEVELS } from "../codec/layout.ts";
+import {
+  BOOK,
+  levelParts,
+  MIX_LEVEL,
+  mixScaleCount,
+  PART_LEVELS,
+  roundUp,
+  STRIP_ROWS,
+  stripCount,
+  type WidthCounts,
+} from "../codec/layout.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 
 /** (parts, 16) f32 for books in the order of channels, widths falling. */
@@ -40,20 +50,36 @@ function levelsOf(runtime: Runtime, books: ChannelBook[]): Float32Array[] {
   });
 }
 
-/** Levels as i16 in steps of `scales` a part: (parts, 32) u8, low bytes then high bytes. */
-export function roundedLevels(levels: Float32Array): { bytes: Uint8Array; scales: Float32Array } {
-  const parts = levels.length / PART_LEVELS;
-  const bytes = new Uint8Array(2 * levels.length);
-  const scales = new Float32Array(parts);
+/**
+ * What mixing reads, of `partLevels`: levels of parts of 8 and 4 bits as i16, (level parts, 32) u8, low bytes then high
+ * bytes; and the factors of `foldMix`: steps of those levels, what a set bit adds in each row of the strips, then the
+ * level of no bits of each 2- and 1-bit channel. (STRIPS of codec/layout.ts.)
+ */
+export function mixLevels(levels: Float32Array, counts: WidthCounts): { bytes: Uint8Array; factors: Float32Array } {
+  const parts = levelParts(counts);
+  const bytes = new Uint8Array(2 * PART_LEVELS * parts);
+  const factors = new Float32Array(mixScaleCount(counts));
+  const levelsOfPart = (part: number) => levels.subarray(part * PART_LEVELS, (part + 1) * PART_LEVELS);
   for (let part = 0; part < parts; part++) {
-    const mine = levels.subarray(part * PART_LEVELS, (part + 1) * PART_LEVELS);
+    const mine = levelsOfPart(part);
     const top = mine.reduce((a, x) => Math.max(a, Math.abs(x)), 0);
-    scales[part] = top / MIX_LEVEL;
+    factors[part] = top / MIX_LEVEL;
     mine.forEach((level, n) => {
       const code = top > 0 ? Math.round((level / top) * MIX_LEVEL) : 0;
       bytes[2 * PART_LEVELS * part + n] = code;
       bytes[2 * PART_LEVELS * part + PART_LEVELS + n] = code >> 8;
     });
   }
-  return { bytes, scales };
+  let [row, part, constant] = [parts, parts, parts + STRIP_ROWS * stripCount(counts)];
+  for (const [count, width] of [
+    [counts.count2, 2],
+    [counts.count1, 1],
+  ]) {
+    for (let i = 0; i < roundUp(count, 4 / width); i++, part++) {
+      const mine = levelsOfPart(part);
+      for (let bit = 0; bit < width; bit++) factors[row++] = mine[1 << ((width * i + bit) % 4)] - mine[0];
+      if (i < count) factors[constant++] = mine[0];
+    }
+  }
+  return { bytes, factors };
 }

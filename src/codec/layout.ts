@@ -82,7 +82,8 @@ export const partCount = (counts: WidthCounts): number =>
 /**
  * GROUP descriptor of attention on codes, aligned to 16:
  *   0 u32 count8 | 4 u32 count4 | 8 u32 count2 | 12 u32 count1
- *   16 u32 levelsPtr: keys (parts, 16) f32, see PARTS; values (parts, 32) u8, low bytes of 16 i16 levels, then high ones
+ *   16 u32 levelsPtr: keys (parts, 16) f32, see PARTS; values (level parts, 32) u8, low bytes of 16 i16
+ *       levels, then high ones
  *   20 u32 normsPtr: values, (256) f32, the level of each norm code
  *   24 u32 queryCount | 28 u32 weightStride: values, elements
  */
@@ -94,9 +95,9 @@ export const GROUP = { levels: 16, norms: 20, queryCount: 24, weightStride: 28, 
  *   48 u32 lowBits | 64 u16 sums (4, 32), scratch of `scorePlanes`
  *   320 u8 runs[p], planes of each run, zeros up to a multiple of 16
  *   then low bytes (p, q, 16) of the u16 entries (their lowBits lowest bits), then high bytes (p, q, 16): the rest
- * The score of a token is bias + step * (sum of the entries of its nibbles), and all entries of a query sum below 65536.
- * Low bytes of a run's planes sum below 256; planes from wideCount on have no high bytes. No runs: both bytes of every
- * plane are looked up, lowBits is 8.
+ * The score of a token is bias + step * (sum of the entries of its nibbles). Planes from wideCount on have no high bytes.
+ * With runs all entries of a query sum below 65536, and low bytes of a run's planes below 256. Without (runCount 0)
+ * bytes of every plane are widened at once, and lowBits is 8.
  */
 export const SCORE_SET = { steps: 0, biases: 16, runCount: 32, lowBits: 48, sums: 64, runs: 320 } as const;
 export const MOST_SET_QUERIES = 4;
@@ -114,11 +115,30 @@ export const valueBlockBytes = (planes: number): number => PLANE_BYTES * planes 
 export const MIX_BLOCKS = 4;
 /** Largest level of a part and largest weight: 8 * MIX_BLOCKS products of both fit an i32 lane. */
 export const MIX_LEVEL = 8191;
-/** Scales, norms and i16 weights of MIX_BLOCKS blocks. */
+/** All weights of MIX_BLOCKS blocks where bits are summed: with half a step of rounding a token they fit 16 bits. */
+export const MIX_TOTAL = 65471;
+
+/**
+ * STRIPS: planes of 2- and 1-bit channels as rows of bits. Row 4 * p + r is bit r of the nibbles of the p-th such plane;
+ * 16 rows are a strip, the last one filled up with rows of zeros. Levels of these channels are linear in their bits
+ * (books are symmetric), so a channel needs the sums of weights where each of its bits is set, and of all weights.
+ */
+export const STRIP_ROWS = 16;
+const STRIP_PLANES = 4;
+const thinPlanes = ({ count2, count1 }: WidthCounts): number => Math.ceil(count2 / 2) + Math.ceil(count1 / 4);
+export const stripCount = (counts: WidthCounts): number => Math.ceil(thinPlanes(counts) / STRIP_PLANES);
+/** Parts that are looked up by their levels: those of 8- and 4-bit channels. */
+export const levelParts = ({ count8, count4 }: WidthCounts): number => 2 * count8 + count4;
+
+/** Scales, norms and products, weights in both roundings, tables of four tokens each, a strip: of MIX_BLOCKS blocks. */
 export const mixScratchBytes = (queries: number): number =>
-  16 * queries + BLOCK_TOKENS * MIX_BLOCKS * (4 + 2 * queries);
-/** Partial sums: (parts, queryCount, 4) f32. */
-export const mixSumBytes = (parts: number, queries: number): number => 16 * parts * queries;
+  BLOCK_TOKENS * MIX_BLOCKS * (12 + 10 * queries) + 32 * queries;
+/** Partial sums, f32: (level parts, queryCount, 4), then (strips, queryCount, 16), then (queryCount) of all weights. */
+export const mixSumBytes = (counts: WidthCounts, queries: number): number =>
+  4 * queries * (4 * levelParts(counts) + STRIP_ROWS * stripCount(counts) + 1);
+/** What `foldMix` multiplies sums with, f32: (level parts), (strips, 16), then a constant a 2- or 1-bit channel. */
+export const mixScaleCount = (counts: WidthCounts): number =>
+  levelParts(counts) + STRIP_ROWS * stripCount(counts) + counts.count2 + counts.count1;
 
 /** The numbers above that kernels carry too: a module exports each under this name, compared when it is loaded. */
 export const KERNEL_LAYOUT = {

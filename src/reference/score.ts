@@ -7,13 +7,14 @@ import { roundedSteps } from "./rounding.ts";
 
 const { fround } = Math;
 
-/** All entries together: room for half a step of rounding a plane below 65536. */
+/** Entries of a plane. */
 const MOST_STEPS = 65280;
-/** Instructions a query: of a plane, of its high bytes, of a run; and of a plane where there are no runs. */
+/** Instructions a query: of a plane, of its high bytes, of a run; of a plane and its high bytes without runs. */
 const PLANE_COST = 10;
 const WIDE_COST = 10;
 const RUN_COST = 20;
-const DIRECT_COST = 24;
+const DIRECT_COST = 16;
+const DIRECT_WIDE_COST = 13;
 
 export const scoreTwins = (views: Views): Pick<Kernels, "scoreTables" | "scorePlanes" | "blockMaxima"> => ({
   scoreTables(setsPtr, latentsPtr, groupPtr, _scratchPtr, setCount, latentStride, leastStep) {
@@ -43,13 +44,13 @@ export const scoreTwins = (views: Views): Pick<Kernels, "scoreTables" | "scorePl
         const column = s * queryCount + q;
         const levels = levelsOf(column);
         let bias = latents[channels * latentStride + column];
-        let ranges = 0;
+        let range = 0;
         for (const plane of levels) {
           const least = Math.min(...plane);
           bias = fround(bias + least);
-          ranges = fround(ranges + fround(Math.max(...plane) - least));
+          range = Math.max(range, fround(Math.max(...plane) - least));
         }
-        set.steps[q] = Math.max(fround(leastStep), fround(ranges / MOST_STEPS));
+        set.steps[q] = Math.max(fround(leastStep), fround(range / MOST_STEPS));
         set.biases[q] = bias;
         const inverse = fround(1 / set.steps[q]);
         return levels.map((plane, p) => {
@@ -92,7 +93,7 @@ export const scoreTwins = (views: Views): Pick<Kernels, "scoreTables" | "scorePl
             const at = (p * queryCount + q) * PLANE_BYTES + nibbleOf(nibbles[p], t);
             sum += set.lows[at] + (set.highs[at] << lowBits);
           }
-          scores[t] = fround(set.biases[q] + fround(set.steps[q] * sum));
+          scores[t] = fround(set.biases[q] + fround(set.steps[q] * fround(sum)));
         }
       }
     }
@@ -135,8 +136,9 @@ interface Split {
 /** The split that costs least, of equals that with most low bits; no runs where none pays. */
 function cheapestSplit(mosts: number[]): Split {
   const total = mosts.reduce((a, b) => a + b, 0);
-  let best: Split = { lowBits: 8, runs: [], wide: 0 };
-  let bestCost = DIRECT_COST * mosts.length;
+  const wide = lastAbove(mosts, 255);
+  let best: Split = { lowBits: 8, runs: [], wide };
+  let bestCost = DIRECT_COST * mosts.length + DIRECT_WIDE_COST * wide;
   for (let bits = 8; bits >= 0 && total >> bits < 256; bits--) {
     const split = splitAt(mosts, bits);
     const cost = PLANE_COST * mosts.length + WIDE_COST * split.wide + RUN_COST * split.runs.length;
@@ -149,16 +151,18 @@ function cheapestSplit(mosts: number[]): Split {
 function splitAt(mosts: number[], lowBits: number): Split {
   const mask = 2 ** lowBits - 1;
   const runs: number[] = [];
-  let wide = 0;
   let sum = Infinity;
-  mosts.forEach((most, plane) => {
-    if (most > mask) wide = plane + 1;
-    sum += Math.min(most, mask);
+  for (const most of mosts) {
+    const low = Math.min(most, mask);
+    sum += low;
     if (sum > 255) {
       runs.push(0);
-      sum = Math.min(most, mask);
+      sum = low;
     }
     runs[runs.length - 1]++;
-  });
-  return { lowBits, runs, wide };
+  }
+  return { lowBits, runs, wide: lastAbove(mosts, mask) };
 }
+
+/** How many there are up to the last above the limit. */
+const lastAbove = (mosts: number[], limit: number): number => mosts.findLastIndex((most) => most > limit) + 1;

@@ -203,7 +203,7 @@ export interface Kernels {
    * sets (setCount, SCORE_SET of `layout.ts`): tables of latent queries against the levels of a head group. groupPtr:
    * GROUP of `layout.ts`, queryCount 1 to 4. latents (channels + 1, latentStride) f32, channel-major as `project` makes
    * them, query q of set s in column s * queryCount + q; the last row is added to the bias (query · centre). Entries
-   * are whole steps above each plane's least, step = max(leastStep, sum of ranges / 65280), ties to even; bias adds
+   * are whole steps above each plane's least, step = max(leastStep, greatest range of a plane / 65280), ties to even; bias adds
    * the leasts in order of planes. leastStep at least 2^-126. scratchPtr: scoreScratchBytes. All addresses aligned to 16.
    */
   scoreTables(
@@ -249,17 +249,20 @@ export interface Kernels {
     weightStride: number,
   ): void;
   /**
-   * sums (parts, queryCount, 4) f32 += partial sums over tokens of weight * norm * i16 level. groupPtr: GROUP of
-   * `layout.ts`; blocks (blockCount, 2) u32: address of a value block (planes, then 32 norm codes), and of its 32
-   * weights of the first query, those of the next weightStride elements on, f32 >= 0. MIX_BLOCKS blocks at a time:
-   * a query's weight * norm in them count in steps of 1 / 8191 of their greatest, not at all where that is below 2^-115.
-   * scratchPtr: mixScratchBytes, aligned to 16. Lane j of a sum takes token pairs with floor(token / 2) % 4 = j.
+   * sums f32 (mixSumBytes) += partial sums over tokens of weight * norm * i16 level, for parts of 8- and 4-bit channels;
+   * of weight * norm where a bit is set, for rows of strips; and of weight * norm. groupPtr: GROUP of `layout.ts`;
+   * blocks (blockCount, 2) u32: address of a value block (planes, then 32 norm codes), and of its 32 weights of the
+   * first query, those of the next weightStride elements on, f32 >= 0. MIX_BLOCKS blocks at a time: a query's
+   * weight * norm in them count in steps of 1 / 8191 of their greatest for levels, of 1 / 65471 of their sum (four sums
+   * in turn, (0 + 1) + (2 + 3)) for bits; not at all where those are below 2^-115 and 2^-112. scratchPtr: mixScratchBytes, aligned
+   * to 16. Lane j of a part's sum takes token pairs with floor(token / 2) % 4 = j.
    */
   mixPlanes(sumsPtr: number, blocksPtr: number, groupPtr: number, scratchPtr: number, blockCount: number): void;
   /**
-   * latents (channels, latentStride) f32, channel-major: latents[c, q] = sum over the channel's parts of
-   * scales[part] * ((lane 0 + lane 1) + (lane 2 + lane 3)) of sums; scales (parts) f32. counts: the first 16 bytes of
-   * GROUP. latentStride >= queryCount, zeros in between.
+   * latents (channels, latentStride) f32, channel-major. 8 and 4 bits: the sum over the channel's parts of
+   * factor[part] * ((lane 0 + lane 1) + (lane 2 + lane 3)) of sums. 2 and 1 bits: constant * all weights, then
+   * + factor[row] * sum of each of its rows. factors (mixScaleCount) f32: parts, rows, constants. counts: the first 16
+   * bytes of GROUP. latentStride >= queryCount, zeros in between.
    */
   foldMix(
     latentsPtr: number,
