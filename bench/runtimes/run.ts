@@ -1,0 +1,34 @@
+/**
+ * npm run bench:runtimes [-- --write]: the programme in every runtime that is here. Prints the table; fails where a
+ * digest differs from the first runtime's. With --write the results go to bench/runtimes/.
+ */
+import { createHash } from "node:crypto";
+import { readFileSync, writeFileSync } from "node:fs";
+import { cpus } from "node:os";
+import { drawRatios } from "./chart.ts";
+import { HOSTS } from "./hosts.ts";
+import { differences, markdown, type Outcome, type Result } from "./report.ts";
+
+const wasm = readFileSync("dist/kernels.wasm");
+const machine = {
+  cpu: cpus()[0].model.trim(),
+  date: new Date().toISOString().slice(0, 10),
+  wasm: { bytes: wasm.length, sha256: createHash("sha256").update(wasm).digest("hex") },
+};
+const results: Result[] = [];
+for (const { name, run } of HOSTS) {
+  const result: Outcome = await run().catch((error: Error) => ({ failed: error.message.split("\n")[0] }));
+  console.error(`${name}: ${result.missing ?? result.failed ?? "done"}`);
+  results.push({ name, ...result });
+}
+
+console.log(markdown(machine, results));
+const wrong = differences(results);
+for (const line of wrong) console.error(line);
+if (wrong.length > 0 || !results.some((result) => result.digests)) process.exitCode = 1;
+else if (process.argv.includes("--write")) {
+  const folder = "bench/runtimes";
+  writeFileSync(`${folder}/results.json`, `${JSON.stringify({ machine, results }, null, 2)}\n`);
+  writeFileSync(`${folder}/RESULTS.md`, markdown(machine, results));
+  writeFileSync(`${folder}/ratios.svg`, `${drawRatios(results)}\n`);
+}
