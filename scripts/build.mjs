@@ -1,7 +1,7 @@
 // Builds dist/: the wasm module, one JS bundle an entry, the command line, the declarations.
 // With --if-needed nothing happens when dist/ is newer than every source.
 import { execFileSync } from "node:child_process";
-import { existsSync, readdirSync, rmSync, statSync } from "node:fs";
+import { existsSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { build } from "esbuild";
 
 const STAMP = "dist/types/index.d.ts";
@@ -69,4 +69,6 @@ await build({
   },
 });
 node("node_modules/typescript/bin/tsc", "-p", "tsconfig.build.json");
+// What bundlers of workers make of the file; elsewhere it is read as bytes.
+writeFileSync("dist/types/kernels.wasm.d.ts", "declare const module: WebAssembly.Module;\nexport default module;\n");
 console.log("dist/ is built");

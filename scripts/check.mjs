@@ -5,11 +5,14 @@ import { createHash } from "node:crypto";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, posix } from "node:path";
+import { gzipSync } from "node:zlib";
 import binaryen from "assemblyscript/binaryen";
+import { build } from "esbuild";
 import { tsImport } from "tsx/esm/api";
 
 const MODULE = "dist/kernels.wasm";
 const MOST_BYTES = 40 * 1024;
+const MOST_CORE_BYTES = 60 * 1024;
 
 /** WebAssembly 2.0 as far as kernels need it; relaxed SIMD, threads and all later proposals are absent. */
 const { SIMD128, BulkMemory, BulkMemoryOpt, NontrappingFPToInt, SignExt } = binaryen.Features;
@@ -125,6 +128,20 @@ const code = all.filter((path) => /^(?:src|test|bench|demo|scripts)\/.*\.(?:ts|m
 const RULES = {
   "the release module is under 40 kB": () => (bytes.length < MOST_BYTES ? [] : [`${MODULE}: ${bytes.length} bytes`]),
 
+  "the core, JavaScript and kernels, is under 60 kB compressed": async () => {
+    const { outputFiles } = await build({
+      entryPoints: ["dist/index.web.js"],
+      bundle: true,
+      minify: true,
+      format: "esm",
+      external: ["node:*"],
+      logLevel: "error",
+      write: false,
+    });
+    const size = gzipSync(outputFiles[0].contents).length + gzipSync(bytes).length;
+    return size < MOST_CORE_BYTES ? [] : [`dist/index.web.js and ${MODULE}: ${size} bytes by gzip`];
+  },
+
   "it is strict SIMD128: no relaxed SIMD, no later proposal": () => {
     decoded.setFeatures(FEATURES);
     if (!decoded.validate()) return [`${MODULE}: instructions outside the features (named above)`];
@@ -188,9 +205,9 @@ const RULES = {
 };
 
 /** A rule that cannot be tried is broken: a host may not even compile a module that breaks one. */
-function placesOf(rule) {
+async function placesOf(rule) {
   try {
-    return rule();
+    return await rule();
   } catch (error) {
     return [String(error)];
   }
@@ -198,7 +215,7 @@ function placesOf(rule) {
 
 let brokenCount = 0;
 for (const [name, rule] of Object.entries(RULES)) {
-  const found = placesOf(rule);
+  const found = await placesOf(rule);
   console.log(`${found.length ? "BROKEN" : "ok    "} ${name}`);
   for (const place of found) console.log(`         ${place}`);
   if (found.length) brokenCount++;
