@@ -7,8 +7,8 @@ export { type CacheStats, KvCache, type RowLayout } from "./cache/kv-cache.ts";
 export { type CacheOptions, DEFAULT_CACHE_OPTIONS } from "./cache/options.ts";
 export { createProfile } from "./cache/profile.ts";
 export { bitsOf, bytesOf, type KindBytes, totalBytes } from "./codec/bytes.ts";
-export type { ChannelBook, CodedBasis, CodedCache, CodedGroup, CodedLayer } from "./codec/coded.ts";
-export { compress, type WorkOptions } from "./codec/compress.ts";
+export type { BookKind, ChannelBook, CodedBasis, CodedCache, CodedGroup, CodedLayer } from "./codec/coded.ts";
+export { compress, type Progress, type WorkOptions } from "./codec/compress.ts";
 export type { Geometry } from "./codec/geometry.ts";
 export type { Grouping } from "./codec/groups.ts";
 export { type CodecOptions, DEFAULT_OPTIONS } from "./codec/options.ts";
@@ -25,6 +25,7 @@ export {
   SvdqError,
   UnsupportedError,
 } from "./errors.ts";
+export type { Frame, Heap } from "./runtime/heap.ts";
 export type { Kernels } from "./runtime/kernels.ts";
 export { Runtime, type RuntimeOptions, simdSupported } from "./runtime/runtime.ts";
 export type { SvdqRuntime } from "./svdq-runtime.ts";

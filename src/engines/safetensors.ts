@@ -14,7 +14,8 @@ import { type ByteSource, openSource, type RandomAccess } from "./random-access.
 export { type Dump, type DumpOptions, openDump } from "./dump.ts";
 export type { ByteSource, RandomAccess } from "./random-access.ts";
 
-const DTYPE_BYTES = {
+/** Bytes an element, of the dtypes that safetensors names. */
+export const DTYPE_BYTES = {
   BOOL: 1, U8: 1, I8: 1, F8_E5M2: 1, F8_E4M3: 1, F8_E8M0: 1,
   U16: 2, I16: 2, F16: 2, BF16: 2,
   U32: 4, I32: 4, F32: 4,

@@ -10,7 +10,7 @@ import {
   type StoredBytes,
 } from "./byte-store.ts";
 
-interface R2ObjectHead {
+export interface R2ObjectHead {
   readonly key: string;
   readonly size: number;
   readonly etag: string;
