@@ -11,3 +11,4 @@ export {
   type PrefixStoreOptions,
 } from "./prefix-store.ts";
 export { aesGcm, type Seal, SealedStore } from "./sealed.ts";
+export { Uses } from "./uses.ts";

@@ -21,7 +21,11 @@ export interface IndexPrefix {
   used: number;
   expires: number | null;
   pinned: boolean;
+  labels: Labels;
 }
+
+/** What a caller wants to know of a prefix without reading it. */
+export type Labels = Record<string, string | number>;
 
 export interface IndexObject {
   bytes: number;
@@ -84,16 +88,19 @@ export function decodeIndex(bytes: Uint8Array): PrefixIndex {
   return { ...given, prefixes: table(given.prefixes), objects: table(given.objects), counts };
 }
 
+const isRecordOf = (value: unknown, isGood: (one: unknown) => unknown): boolean =>
+  typeof value === "object" && value !== null && Object.values(value).every(isGood);
 const isRecord = (value: unknown): value is Record<string, object> =>
-  typeof value === "object" && value !== null && Object.values(value).every((one) => typeof one === "object" && one);
+  isRecordOf(value, (one) => typeof one === "object" && one !== null);
 const isText = (value: unknown): value is string => typeof value === "string";
 const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
-const isPrefix = ({ model, chunks, created, used, expires, pinned }: IndexPrefix): boolean =>
+const isPrefix = ({ model, chunks, created, used, expires, pinned, labels }: IndexPrefix): boolean =>
   isText(model) &&
   Number.isFinite(created) &&
   Number.isFinite(used) &&
   (expires === null || Number.isFinite(expires)) &&
   typeof pinned === "boolean" &&
+  isRecordOf(labels, (value) => isText(value) || Number.isFinite(value)) &&
   Array.isArray(chunks) &&
   chunks.length > 0 &&
   chunks.every((chunk) => isText(chunk?.id) && isText(chunk.object) && isCount(chunk.tokens));

@@ -17,7 +17,7 @@ import {
   heldBytes,
   type IndexPrefix,
   isExpired,
-  NO_COUNTS,
+  type Labels,
   type PrefixIndex,
   prefixBytes,
   tokenCountOf,
@@ -26,6 +26,7 @@ import { bestMatch } from "./prefix-match.ts";
 import { type PrefixChunk, piecesOf, Upload } from "./prefix-upload.ts";
 import { findPlace, type PrefixInfo, partsOf, readPart, viewOf } from "./prefix-view.ts";
 import { TokenChain } from "./token-chain.ts";
+import { addCounts, Uses } from "./uses.ts";
 
 export type { PrefixChunk } from "./prefix-upload.ts";
 export type { PrefixInfo } from "./prefix-view.ts";
@@ -43,6 +44,8 @@ export interface PrefixStoreOptions {
   graceSeconds?: number;
   /** Milliseconds since 1970. */
   now?: () => number;
+  /** What is not written down yet; of this PrefixStore alone unless given. */
+  uses?: Uses;
 }
 
 export interface NewPrefix {
@@ -54,6 +57,8 @@ export interface NewPrefix {
   /** Unless given, it stays until it is evicted. */
   ttlSeconds?: number;
   pinned?: boolean;
+  /** Kept as they are; at most 1,024 characters of JSON. */
+  labels?: Labels;
 }
 
 export interface PrefixStats extends Counts {
@@ -71,6 +76,7 @@ export interface PrefixStats extends Counts {
 const INDEX = "index.json";
 const OBJECTS = "objects/";
 const TRIES = 200;
+const MOST_LABEL_CHARACTERS = 1024;
 
 export class PrefixStore {
   readonly budgetBytes: number;
@@ -81,14 +87,20 @@ export class PrefixStore {
   readonly #graceMs: number;
   readonly #now: () => number;
   readonly #turns = new Turns();
-  readonly #used = new Map<string, number>();
-  #counts: Counts = { ...NO_COUNTS };
+  readonly #uses: Uses;
   /** Names in the index's garbage that are gone. */
   #deleted = new Set<string>();
-  #written: number;
 
   constructor(store: ByteStore, options: PrefixStoreOptions = {}) {
-    expectOptions("options", options, ["budgetBytes", "salt", "pieceBytes", "touchSeconds", "graceSeconds", "now"]);
+    expectOptions("options", options, [
+      "budgetBytes",
+      "salt",
+      "pieceBytes",
+      "touchSeconds",
+      "graceSeconds",
+      "now",
+      "uses",
+    ]);
     this.#store = store;
     this.budgetBytes = expectNumber("budgetBytes", options.budgetBytes ?? 2 ** 50, 0, 2 ** 53);
     this.#salt = options.salt ?? "";
@@ -96,7 +108,8 @@ export class PrefixStore {
     this.#touchMs = 1000 * expectNumber("touchSeconds", options.touchSeconds ?? 60, 0, 2 ** 31);
     this.#graceMs = 1000 * expectNumber("graceSeconds", options.graceSeconds ?? 3600, 0, 2 ** 31);
     this.#now = options.now ?? Date.now;
-    this.#written = this.#now();
+    this.#uses = options.uses ?? new Uses();
+    this.#uses.written ??= this.#now();
   }
 
   /**
@@ -104,10 +117,13 @@ export class PrefixStore {
    * cover the tokens, CapacityError where it does not fit the budget; everything is as before then.
    */
   async put(prefix: NewPrefix, options: { signal?: AbortSignal } = {}): Promise<PrefixInfo> {
-    const { model, tokens, pinned = false, ttlSeconds } = prefix;
+    const { model, tokens, pinned = false, ttlSeconds, labels = {} } = prefix;
     if (typeof model !== "string") throw new TypeError(`model: expected a string, got ${brief(model)}`);
     if (!(tokens instanceof Int32Array) || tokens.length === 0) {
       throw new RangeError(`tokens: expected an Int32Array of at least 1 token, got ${brief(tokens)}`);
+    }
+    if (JSON.stringify(labels).length > MOST_LABEL_CHARACTERS) {
+      throw new RangeError(`labels: expected at most ${MOST_LABEL_CHARACTERS} characters of JSON, got more`);
     }
     const ttl = ttlSeconds === undefined ? null : expectNumber("ttlSeconds", ttlSeconds, 0, 2 ** 31);
     const known = (await this.#read()).index;
@@ -120,7 +136,7 @@ export class PrefixStore {
         const chunks = await upload.enter(index);
         const id = chunks[chunks.length - 1].id;
         const expires = ttl === null ? null : now + 1000 * ttl;
-        index.prefixes[id] = { model, chunks, created: now, used: now, expires, pinned };
+        index.prefixes[id] = { model, chunks, created: now, used: now, expires, pinned, labels };
         dropUnnamed(index);
         evict(index, this.budgetBytes, id);
         return viewOf(index, { prefix: id, count: chunks.length });
@@ -135,8 +151,8 @@ export class PrefixStore {
   async match({ model, tokens }: { model: string; tokens: Int32Array }): Promise<PrefixInfo | undefined> {
     const { index } = await this.#read();
     const best = await bestMatch(index, model, new TokenChain(this.#salt, model, tokens), this.#now());
-    if (best) this.#note(best.prefix, { hits: 1, matchedTokens: best.tokens });
-    else this.#note(undefined, { misses: 1 });
+    if (best) this.#uses.note(best.prefix, this.#now(), { hits: 1, matchedTokens: best.tokens });
+    else this.#uses.note(undefined, this.#now(), { misses: 1 });
     await this.#writeUses();
     return best && viewOf(index, best);
   }
@@ -160,7 +176,7 @@ export class PrefixStore {
     const place = findPlace(index, id, this.#now());
     if (!place) return undefined;
     const info = await viewOf(index, place);
-    this.#note(place.prefix, {});
+    this.#uses.note(place.prefix, this.#now(), {});
     await this.#writeUses();
     const chunks = index.prefixes[place.prefix].chunks.slice(0, place.count);
     const parts = partsOf(index, chunks, rangeIn(range, info.bytes)).values();
@@ -197,7 +213,7 @@ export class PrefixStore {
     const alive = Object.keys(index.prefixes).filter((id) => !isExpired(index.prefixes[id], this.#now()));
     const whole = (id: string) => ({ prefix: id, count: index.prefixes[id].chunks.length });
     const infos = await Promise.all(alive.map((id) => viewOf(index, whole(id))));
-    const usedOf = ({ id, used }: PrefixInfo) => Math.max(used, this.#used.get(id) ?? 0);
+    const usedOf = ({ id, used }: PrefixInfo) => Math.max(used, this.#uses.used.get(id) ?? 0);
     return infos.sort((a, b) => usedOf(b) - usedOf(a));
   }
 
@@ -212,7 +228,7 @@ export class PrefixStore {
       tokens: sum(tokenCountOf),
       budgetBytes: this.budgetBytes,
       garbage: index.garbage.filter((name) => !this.#deleted.has(name)).length,
-      ...added(index.counts, this.#counts),
+      ...addCounts(index.counts, this.#uses.counts),
     };
   }
 
@@ -252,14 +268,15 @@ export class PrefixStore {
     return this.#turns.take(async () => {
       for (let attempt = 0; attempt < TRIES; attempt++) {
         const { index, version } = await this.#read();
-        const [used, counts] = [new Map(this.#used), { ...this.#counts }];
-        this.#enterUses(index, used, counts);
+        const uses = this.#uses.snapshot();
+        this.#enter(uses, index);
+        await this.#deleteGarbage(index);
         dropExpired(index, this.#now());
         const result = await work(index, this.#now());
         upload?.beforeCommit();
         const condition = this.#store.conditionalPut ? { version } : undefined;
         if (await this.#store.put(INDEX, encodeIndex(index), condition)) {
-          this.#forgetUses(used, counts);
+          this.#uses.forget(uses, this.#now());
           await this.#deleteGarbage(index);
           return result;
         }
@@ -271,38 +288,29 @@ export class PrefixStore {
   }
 
   /** What reads have noted, into an index that is about to be written. */
-  #enterUses(index: PrefixIndex, used: Map<string, number>, counts: Counts): void {
+  #enter({ used, counts }: ReturnType<Uses["snapshot"]>, index: PrefixIndex): void {
     for (const [id, time] of used) {
       if (index.prefixes[id]) index.prefixes[id].used = Math.max(index.prefixes[id].used, time);
     }
-    index.counts = added(index.counts, counts);
-    index.garbage = index.garbage.filter((name) => !this.#deleted.has(name));
-  }
-
-  #forgetUses(used: Map<string, number>, counts: Counts): void {
-    for (const [id, time] of used) if (this.#used.get(id) === time) this.#used.delete(id);
-    for (const name of COUNTS) this.#counts[name] -= counts[name];
-    this.#written = this.#now();
-  }
-
-  #note(id: string | undefined, counts: Partial<Counts>): void {
-    if (id !== undefined) this.#used.set(id, this.#now());
-    this.#counts = added(this.#counts, counts);
+    index.counts = addCounts(index.counts, counts);
   }
 
   /** A read that cannot write down uses is still a good read; they stay in memory. */
   async #writeUses(): Promise<void> {
-    if (this.#now() - this.#written >= this.#touchMs) await this.flush().catch(() => undefined);
+    if (this.#now() - this.#uses.written! >= this.#touchMs) await this.flush().catch(() => undefined);
   }
 
-  /** After the index that no longer names them is written. What cannot be deleted is tried again after the next. */
-  async #deleteGarbage({ garbage }: PrefixIndex): Promise<void> {
-    const deleted = garbage.map(async (name) => {
-      await this.#store.delete(name);
-      return name;
+  /**
+   * Of an index that is written: nothing will ever name these objects again. Those that cannot be deleted stay in the
+   * garbage; those that can are deleted again, in vain, where another writer does not know of it.
+   */
+  async #deleteGarbage(index: PrefixIndex): Promise<void> {
+    const deleted = index.garbage.map(async (name) => {
+      if (!this.#deleted.has(name)) await this.#store.delete(name);
     });
     const done = await Promise.allSettled(deleted);
-    this.#deleted = new Set(done.flatMap((one) => (one.status === "fulfilled" ? [one.value] : [])));
+    this.#deleted = new Set(index.garbage.filter((_, i) => done[i].status === "fulfilled"));
+    index.garbage = index.garbage.filter((name) => !this.#deleted.has(name));
   }
 
   /** The time of its making lies in the name, for the sweep. */
@@ -312,7 +320,3 @@ export class PrefixStore {
 }
 
 const madeAt = (name: string): number => parseInt(name.slice(OBJECTS.length), 36);
-
-const COUNTS = Object.keys(NO_COUNTS) as (keyof Counts)[];
-const added = (a: Counts, b: Partial<Counts>): Counts =>
-  Object.fromEntries(COUNTS.map((name) => [name, a[name] + (b[name] ?? 0)])) as unknown as Counts;

@@ -1,7 +1,7 @@
 /** What callers see of an index: prefixes by id, their chunks, and the objects that a range of bytes lies in. */
 import { FormatError } from "../errors.ts";
 import type { ByteStore } from "./byte-store.ts";
-import { type IndexChunk, type PrefixIndex, prefixBytes, tokenCountOf } from "./prefix-index.ts";
+import { type IndexChunk, type Labels, type PrefixIndex, prefixBytes, tokenCountOf } from "./prefix-index.ts";
 import { digestOf } from "./token-chain.ts";
 
 export interface PrefixInfo {
@@ -18,6 +18,7 @@ export interface PrefixInfo {
   used: number;
   expires: number | null;
   pinned: boolean;
+  labels: Labels;
   /** The token range and length of each chunk, in order. */
   chunks: { tokenFrom: number; tokenTo: number; bytes: number }[];
 }

@@ -141,6 +141,17 @@ describe("put", () => {
     expect(await bytes.list("")).toEqual([]);
   });
 
+  it("lets garbage go, whoever deleted it", async () => {
+    const bytes = new MemoryStore();
+    for (let version = 0; version < 4; version++) {
+      await new PrefixStore(bytes).put(somePrefix(someTokens(32), 16, version));
+      expect((await new PrefixStore(bytes).stats()).garbage).toBe(version === 0 ? 0 : 2);
+      expect(await objectsIn(bytes)).toBe(2);
+    }
+    await new PrefixStore(bytes).flush();
+    expect((await new PrefixStore(bytes).stats()).garbage).toBe(0);
+  });
+
   it("stops when told, in the middle of a stream", async () => {
     const { store, bytes } = clocked();
     const stop = new AbortController();
