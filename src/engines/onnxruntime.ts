@@ -16,6 +16,7 @@ import { brief, DisposedError, UnsupportedError } from "../errors.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { supportedGeometry } from "./limits.ts";
 
+export { exposeQueries, type QueryOutput, type QueryOutputs, queriesOf } from "./onnx-queries.ts";
 export { rotaryOfConfig } from "./rope-config.ts";
 
 /** The fields of an onnxruntime or Transformers.js tensor that are read. */
