@@ -9,6 +9,7 @@ import { addInspect } from "./inspect.ts";
 import type { Io } from "./io.ts";
 import { addProfile } from "./profile.ts";
 import { addRestore } from "./restore.ts";
+import { addTasks } from "./tasks.ts";
 
 const EPILOGUE = `
 Results go to stdout, progress and errors to stderr; after an error stdout is empty and the output file as it was.
@@ -49,6 +50,7 @@ function programFor(io: Io): Command {
       outputError: () => undefined,
     })
     .addHelpText("afterAll", EPILOGUE);
-  for (const add of [addInspect, addCompress, addRestore, addCompare, addAttend, addProfile, addEval]) add(program, io);
+  for (const add of [addInspect, addCompress, addRestore, addCompare, addAttend, addProfile, addEval, addTasks])
+    add(program, io);
   return program;
 }

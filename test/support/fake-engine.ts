@@ -29,6 +29,19 @@ export class FakeEngine implements EvalEngine {
       .split(" ")
       .filter(Boolean)
       .map((word) => word.length % VOCABULARY);
+  tokenizePart = (text: string): number[] => this.tokenize(text);
+  detokenize = (tokens: number[]): string => tokens.join(" ");
+  /** What it is told to say; where the state strays too far, nothing. */
+  answer: number[] = [];
+  async generate(tokens: number[], count: number, enough: (said: number[]) => boolean): Promise<number[]> {
+    this.scored.push(tokens.length);
+    const said: number[] = [];
+    while (said.length < count && this.#stray < this.patience && said.length < this.answer.length && !enough(said)) {
+      said.push(this.answer[said.length]);
+    }
+    return said;
+  }
+  patience = 0.5;
   async clear(): Promise<void> {
     this.calls.push("clear");
     this.#held = [];

@@ -20,7 +20,7 @@ import type { EvalText } from "./text.ts";
 /** The same in every run: on quantized weights another number alone moves KL by 0.003. */
 const SCORE_CHUNK = 16;
 /** Between chunks a signal is heard. */
-const FEED_CHUNK = 256;
+export const FEED_CHUNK = 256;
 
 export interface EvaluateOptions {
   /** Queries of the model, for the codec's metric; without it the codec has none. */
@@ -93,7 +93,7 @@ async function score(
   });
 }
 
-async function inChunks(
+export async function inChunks(
   tokens: number[],
   length: number,
   signal: AbortSignal | undefined,

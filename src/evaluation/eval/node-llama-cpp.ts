@@ -18,6 +18,8 @@ interface Llama {
 }
 interface Model {
   tokenize(text: string): number[];
+  detokenize(tokens: readonly number[]): string;
+  isEogToken(token: number): boolean;
   readonly tokens: { readonly bos: number | null; readonly shouldPrependBosToken: boolean };
   createContext(options: object): Promise<{ getSequence(): Sequence }>;
 }
@@ -25,7 +27,7 @@ interface Sequence {
   clearHistory(): Promise<void>;
   controlledEvaluate(
     input: (number | [number, object])[],
-  ): Promise<(undefined | { next: { probabilities?: Map<number, number> } })[]>;
+  ): Promise<(undefined | { next: { token?: number | null; probabilities?: Map<number, number> } })[]>;
   saveStateToFile(path: string): Promise<unknown>;
   loadStateFromFile(path: string, options: { acceptRisk: true }): Promise<void>;
 }
@@ -86,13 +88,29 @@ function engineOf(llama: Llama, model: Model, sequence: Sequence): EvalEngine {
   const first = shouldPrependBosToken && bos !== null ? [bos] : [];
   // Temperature 0 leaves the probabilities as the model gives them, none cut off.
   const wanted = { generateNext: { probabilities: true, options: { temperature: 0 } } };
+  const likeliest = { generateNext: { token: true, options: { temperature: 0 } } };
   return {
     tokenize: (text) => [...first, ...model.tokenize(text)],
+    tokenizePart: (text) => model.tokenize(text),
+    detokenize: (tokens) => model.detokenize(tokens),
     clear: () => sequence.clearHistory(),
     feed: async (tokens) => void (await sequence.controlledEvaluate(tokens)),
     score: async (tokens) => {
       const outputs = await sequence.controlledEvaluate(tokens.map((token) => [token, wanted]));
       return tokens.map((_, i) => dense(outputs[i]?.next.probabilities));
+    },
+    async generate(tokens, count, enough) {
+      const said: number[] = [];
+      let fed = tokens;
+      while (said.length < count && !enough(said)) {
+        const last = fed.length - 1;
+        const outputs = await sequence.controlledEvaluate([...fed.slice(0, last), [fed[last], likeliest]]);
+        const token = outputs[last]?.next.token;
+        if (token == null || model.isEogToken(token)) break;
+        said.push(token);
+        fed = [token];
+      }
+      return said;
     },
     save: async (path) => void (await sequence.saveStateToFile(path)),
     load: async (path) => {
