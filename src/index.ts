@@ -9,7 +9,15 @@ export { type CacheStats, KvCache, type RowLayout } from "./cache/kv-cache.ts";
 export { type CacheOptions, DEFAULT_CACHE_OPTIONS } from "./cache/options.ts";
 export { createProfile } from "./cache/profile.ts";
 export { bitsOf, bytesOf, type KindBytes, totalBytes } from "./codec/bytes.ts";
-export type { BookKind, ChannelBook, CodedBasis, CodedCache, CodedGroup, CodedLayer } from "./codec/coded.ts";
+export type {
+  BookKind,
+  ChannelBook,
+  CodedBasis,
+  CodedCache,
+  CodedGroup,
+  CodedLayer,
+  CodedSegment,
+} from "./codec/coded.ts";
 export { compress, type Progress, type WorkOptions } from "./codec/compress.ts";
 export type { Geometry } from "./codec/geometry.ts";
 export type { Grouping } from "./codec/groups.ts";

@@ -3,7 +3,6 @@
  * throws the answers as RangeErrors, the reader as FormatErrors.
  */
 import type { CodedCache, CodedGroup } from "../codec/coded.ts";
-import { codedTokens } from "../codec/coded.ts";
 import { checkGeometry } from "../codec/geometry.ts";
 import { fromHalf } from "../codec/half.ts";
 import {
@@ -41,7 +40,15 @@ const isF32 = (value: number): boolean => Number.isFinite(value) && Math.fround(
 
 export type CacheShape = Pick<
   CodedCache,
-  "geometry" | "layerNumbers" | "model" | "tokenCount" | "sinks" | "recent" | "exactType" | "anchorSpan"
+  | "geometry"
+  | "layerNumbers"
+  | "model"
+  | "modelFingerprint"
+  | "tokenCount"
+  | "sinks"
+  | "recent"
+  | "exactType"
+  | "anchorSpan"
 >;
 
 /** Everything but rotary, tokens and layers. */
@@ -52,6 +59,10 @@ export function checkShape(shape: CacheShape, fail: Fail): void {
   checkGeometry(shape.geometry);
   const { model, layerNumbers, tokenCount, sinks, recent, exactType, anchorSpan } = shape;
   if (typeof model !== "string") fail("model", "a string", model);
+  const { modelFingerprint } = shape;
+  if (modelFingerprint !== undefined && typeof modelFingerprint !== "string") {
+    fail("modelFingerprint", "a string or none", modelFingerprint);
+  }
   if (!Array.isArray(layerNumbers) || layerNumbers.length !== shape.geometry.layerCount) {
     fail("layerNumbers", `${shape.geometry.layerCount} numbers`, layerNumbers);
   }
@@ -72,11 +83,22 @@ export function checkShape(shape: CacheShape, fail: Fail): void {
   if (anchorSpan !== null && !isSpan) fail("anchorSpan", `null or a power of two up to ${MAX_SPAN}`, anchorSpan);
 }
 
-export const placeOf = (shape: CacheShape, role: GroupPlace["role"]): GroupPlace => ({
+/** Coded tokens of each segment of a layer: they make up all coded tokens. */
+export function checkSegments(tokens: unknown, coded: number, fail: Fail): asserts tokens is number[] {
+  if (!Array.isArray(tokens) || tokens.length === 0) fail("segments", "at least one number of tokens", tokens);
+  let left = coded;
+  (tokens as unknown[]).forEach((count, i) => {
+    if (!isIntegerIn(count, 0, left)) fail(`segments[${i}]`, `an integer from 0 to ${left}`, count);
+    left -= count;
+  });
+  if (left !== 0) fail("segments", `${coded} tokens in all`, coded - left);
+}
+
+export const placeOf = (shape: CacheShape, role: GroupPlace["role"], segmentTokens: number): GroupPlace => ({
   role,
   kvHeads: shape.geometry.kvHeads,
   headDim: shape.geometry.headDim,
-  codedTokens: codedTokens(shape as CodedCache),
+  codedTokens: segmentTokens,
 });
 
 /** Bytes of the exact keys, or values, of a layer. */

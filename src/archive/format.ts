@@ -1,5 +1,5 @@
 /**
- * Archive version 1; docs/format.md says it byte by byte. Everything little-endian.
+ * Archive versions 1 and 2; docs/format.md says it byte by byte. Everything little-endian.
  *
  *   0 magic "SVDQ\r\n\x1a\n" | 8 u32 version | 12 u32 headerBytes | 16 u64 fileBytes
  *   24 u32 CRC-32C of the header | 28 u32 CRC-32C of bytes 0 to 27
@@ -14,7 +14,8 @@ import { packedRowBytes } from "./bits.ts";
 
 /** Like PNG's: a transfer in text mode changes the line ends or stops at \x1a. */
 export const MAGIC = Uint8Array.of(0x53, 0x56, 0x44, 0x51, 0x0d, 0x0a, 0x1a, 0x0a);
-export const ARCHIVE_VERSION = 1;
+/** Version 2 where some layer has several segments, else 1. */
+export const ARCHIVE_VERSIONS = { oneSegment: 1, segments: 2 } as const;
 export const SECTION_ALIGN = 16;
 
 export const PREAMBLE = {
@@ -29,7 +30,7 @@ export const PREAMBLE = {
 /**
  *   frequencies    f64 a rotary pair
  *   tokens         i32 a token; absent where the token ids are unknown
- *   keys, values   the groups of a layer in turn, see GROUP
+ *   keys, values   the groups of a layer in turn, see GROUP; segment after segment
  *   exact-keys, exact-values   (kvHeads, sinks + recent, headDim) elements of `exactType`
  */
 export type SectionKind = "frequencies" | "tokens" | "keys" | "values" | "exact-keys" | "exact-values";
@@ -69,7 +70,7 @@ export const describeSection = ({ kind, layer }: SectionName): string =>
  *     u8 basis width[n] | f32 basis scale[n] | basis rows[n], each packed as bits.ts says
  *     u16 column scale[dim] (f16) where flagged
  *     keys:   u16 centre[dim] (f16)
- *     values: f32 least | f32 step | u8 norm code[coded tokens]
+ *     values: f32 least | f32 step | u8 norm code[coded tokens of the segment]
  *     u8 planes[blocks * planes a block * 16]
  */
 export const GROUP = { headBytes: 8, flagOffsets: 1, flagColumns: 2 } as const;
@@ -89,6 +90,7 @@ export function groupBytes(group: CodedGroup, dim: number): number {
 /** Header as JSON; the reader takes it for `unknown` until it is checked. */
 export interface ArchiveHeader {
   model: string;
+  modelFingerprint?: string;
   fingerprint: string;
   geometry: { layerCount: number; kvHeads: number; headDim: number };
   rotary: { layout: string; pairs: number };
@@ -98,6 +100,8 @@ export interface ArchiveHeader {
   recent: number;
   exactType: string;
   anchorSpan: number | null;
+  /** Version 2: coded tokens of every segment, layer by layer. */
+  segments?: number[][];
   layout: { blockTokens: number; planeBytes: number };
   sections: SectionEntry[];
 }

@@ -1,15 +1,18 @@
 /** Preamble, header and section table of an archive, checked in the order in which they can be believed. */
+import { type CodedCache, codedTokens } from "../codec/coded.ts";
 import { BLOCK_TOKENS, PLANE_BYTES, roundUp } from "../codec/layout.ts";
 import type { RotaryLayout } from "../codec/rotary.ts";
 import { brief, FormatError } from "../errors.ts";
-import { type CacheShape, checkShape, type Fail } from "./check.ts";
+import { type CacheShape, checkSegments, checkShape, type Fail } from "./check.ts";
 import { crc32c, hex32 } from "./checksum.ts";
 import type { SectionEntry } from "./format.ts";
-import { ARCHIVE_VERSION, describeSection, MAGIC, PREAMBLE, SECTION_ALIGN, sectionNames } from "./format.ts";
+import { ARCHIVE_VERSIONS, describeSection, MAGIC, PREAMBLE, SECTION_ALIGN, sectionNames } from "./format.ts";
 
 export interface Head {
   shape: CacheShape;
   fingerprint: string;
+  /** Coded tokens of every segment, layer by layer. */
+  segments: number[][];
   layout: RotaryLayout;
   /** Rotary pairs. */
   pairs: number;
@@ -30,7 +33,7 @@ export function asFormatError<T>(where: string, offset: number, check: () => T):
 }
 
 export function readHead(bytes: Uint8Array, name: string): Head {
-  const { headerBytes } = readPreamble(bytes, name);
+  const { headerBytes, version } = readPreamble(bytes, name);
   const fields = parseHeader(bytes.subarray(PREAMBLE.bytes, PREAMBLE.bytes + headerBytes), name);
   const fail: Fail = (what, expected, got) => {
     throw new FormatError(`${name}: header: ${what}: expected ${expected}, got ${brief(got)}`, PREAMBLE.bytes);
@@ -40,6 +43,7 @@ export function readHead(bytes: Uint8Array, name: string): Head {
     geometry: { layerCount: geometry.layerCount, kvHeads: geometry.kvHeads, headDim: geometry.headDim },
     layerNumbers: fields.layerNumbers,
     model: fields.model,
+    ...(fields.modelFingerprint !== undefined && { modelFingerprint: fields.modelFingerprint }),
     tokenCount: fields.tokenCount,
     sinks: fields.sinks,
     recent: fields.recent,
@@ -47,6 +51,7 @@ export function readHead(bytes: Uint8Array, name: string): Head {
     anchorSpan: fields.anchorSpan,
   } as CacheShape;
   asFormatError(`${name}: header`, PREAMBLE.bytes, () => checkShape(shape, fail));
+  const segments = readSegments(version, fields.segments, shape, fail);
   const identity = fieldsOf(fields.layout, "layout", fail);
   if (identity.blockTokens !== BLOCK_TOKENS) fail("layout.blockTokens", `${BLOCK_TOKENS}`, identity.blockTokens);
   if (identity.planeBytes !== PLANE_BYTES) fail("layout.planeBytes", `${PLANE_BYTES}`, identity.planeBytes);
@@ -60,7 +65,21 @@ export function readHead(bytes: Uint8Array, name: string): Head {
   if (typeof fields.fingerprint !== "string") fail("fingerprint", "a string", fields.fingerprint);
   const sections = readTable(bytes, fields.sections, shape, roundUp(PREAMBLE.bytes + headerBytes, SECTION_ALIGN), fail);
   expectZeros(bytes, PREAMBLE.bytes + headerBytes, sections, name);
-  return { shape, fingerprint: fields.fingerprint, layout, pairs, sections };
+  return { shape, fingerprint: fields.fingerprint, segments, layout, pairs, sections };
+}
+
+function readSegments(version: number, table: unknown, shape: CacheShape, fail: Fail): number[][] {
+  const { layerCount } = shape.geometry;
+  const coded = codedTokens(shape as CodedCache);
+  // Version 1 ignores fields that it does not know.
+  if (version === ARCHIVE_VERSIONS.oneSegment) return Array.from({ length: layerCount }, () => [coded]);
+  if (!Array.isArray(table) || table.length !== layerCount) fail("segments", `${layerCount} layers`, table);
+  (table as unknown[]).forEach((tokens, i) => {
+    checkSegments(tokens, coded, (what, ...rest) => fail(`layer ${i}: ${what}`, ...rest));
+  });
+  const segments = table as number[][];
+  if (segments.every(({ length }) => length === 1)) fail("segments", "a layer of several in version 2", "one each");
+  return segments;
 }
 
 const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
@@ -70,7 +89,7 @@ function fieldsOf(value: unknown, what: string, fail: Fail): Fields {
   return value as Fields;
 }
 
-function readPreamble(bytes: Uint8Array, name: string): { headerBytes: number } {
+function readPreamble(bytes: Uint8Array, name: string): { headerBytes: number; version: number } {
   const magicLength = Math.min(bytes.length, MAGIC.length);
   for (let i = 0; i < magicLength; i++) {
     if (bytes[i] === MAGIC[i]) continue;
@@ -84,9 +103,10 @@ function readPreamble(bytes: Uint8Array, name: string): { headerBytes: number } 
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   // Before the checksum: a later version may place it elsewhere.
   const version = view.getUint32(PREAMBLE.version, true);
-  if (version !== ARCHIVE_VERSION) {
-    const hint = version > ARCHIVE_VERSION ? "; this file is of a newer svdq" : "";
-    fail("version", `${ARCHIVE_VERSION}, the one that this svdq reads`, `${version}${hint}`, PREAMBLE.version);
+  const { oneSegment, segments } = ARCHIVE_VERSIONS;
+  if (version !== oneSegment && version !== segments) {
+    const hint = version > segments ? "; this file is of a newer svdq" : "";
+    fail("version", `${oneSegment} or ${segments}, those that this svdq reads`, `${version}${hint}`, PREAMBLE.version);
   }
   const crc = hex32(crc32c(bytes.subarray(0, PREAMBLE.preambleCrc)));
   const preambleCrc = hex32(view.getUint32(PREAMBLE.preambleCrc, true));
@@ -99,7 +119,7 @@ function readPreamble(bytes: Uint8Array, name: string): { headerBytes: number } 
   const got = hex32(crc32c(bytes.subarray(PREAMBLE.bytes, PREAMBLE.bytes + headerBytes)));
   const headerCrc = hex32(view.getUint32(PREAMBLE.headerCrc, true));
   if (got !== headerCrc) fail("checksum of the header", headerCrc, got, PREAMBLE.bytes);
-  return { headerBytes };
+  return { headerBytes, version };
 }
 
 const hexOf = (bytes: Uint8Array): string => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join(" ");

@@ -2,7 +2,14 @@
  * Archive version 1: bytes to a compressed cache. Nothing is believed before it is checked: sizes against the file,
  * bytes against their checksums, contents against the rules of check.ts. Every failure is a FormatError.
  */
-import type { ChannelBook, CodedBasis, CodedCache, CodedGroup, CodedLayer } from "../codec/coded.ts";
+import {
+  type ChannelBook,
+  type CodedBasis,
+  type CodedCache,
+  type CodedGroup,
+  type CodedLayer,
+  layerOfSegments,
+} from "../codec/coded.ts";
 import { countWidths } from "../codec/layout.ts";
 import { checkRotary, type Rotary } from "../codec/rotary.ts";
 import { brief, FormatError } from "../errors.ts";
@@ -103,9 +110,9 @@ class OpenArchive {
   layer(layer: number): CodedLayer {
     const keys = this.#groups("keys", layer);
     const values = this.#groups("values", layer);
+    const segments = this.head.segments[layer].map((tokens, i) => ({ tokens, keys: keys[i], values: values[i] }));
     return {
-      keys,
-      values,
+      ...layerOfSegments(segments),
       exactKeys: this.#exact("exact-keys", layer),
       exactValues: this.#exact("exact-values", layer),
     };
@@ -120,17 +127,23 @@ class OpenArchive {
     return bytes;
   }
 
-  #groups(role: "keys" | "values", layer: number): CodedGroup[] {
+  /** Groups of each segment. */
+  #groups(role: "keys" | "values", layer: number): CodedGroup[][] {
     const section = this.#open(role, layer)!;
-    const place = placeOf(this.head.shape, role);
-    const groups: CodedGroup[] = [];
-    for (let next = 0; next < place.kvHeads; ) {
-      const group = readGroup(section, place, next, `group ${groups.length}: `);
-      groups.push(group);
-      next += group.headCount;
-    }
+    const counts = this.head.segments[layer];
+    const all = counts.map((tokens, i) => {
+      const place = placeOf(this.head.shape, role, tokens);
+      const groups: CodedGroup[] = [];
+      for (let next = 0; next < place.kvHeads; ) {
+        const prefix = `${counts.length > 1 ? `segment ${i}: ` : ""}group ${groups.length}: `;
+        const group = readGroup(section, place, next, prefix);
+        groups.push(group);
+        next += group.headCount;
+      }
+      return groups;
+    });
     expectEnd(section);
-    return groups;
+    return all;
   }
 }
 

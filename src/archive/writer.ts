@@ -1,16 +1,25 @@
-/** Archive version 1: a compressed cache to bytes. The cache is checked before the first byte is made. */
-import { type CodedCache, type CodedGroup, needsOffsets } from "../codec/coded.ts";
+/** A compressed cache to bytes. The cache is checked before the first byte is made. */
+import { type CodedCache, type CodedGroup, codedTokens, needsOffsets, segmentsOf } from "../codec/coded.ts";
 import { BLOCK_TOKENS, PLANE_BYTES, roundUp } from "../codec/layout.ts";
 import { checkRotary } from "../codec/rotary.ts";
 import { brief } from "../errors.ts";
 import { writeFileAtomically } from "./atomic-file.ts";
 import { packedRowBytes, packRow } from "./bits.ts";
-import { checkExact, checkGroup, checkHeads, checkShape, type Fail, type GroupPlace, placeOf } from "./check.ts";
+import {
+  checkExact,
+  checkGroup,
+  checkHeads,
+  checkSegments,
+  checkShape,
+  type Fail,
+  type GroupPlace,
+  placeOf,
+} from "./check.ts";
 import { crc32c, fingerprintOf } from "./checksum.ts";
 import { ByteWriter } from "./cursor.ts";
 import type { ArchiveHeader, SectionEntry, SectionName } from "./format.ts";
 import {
-  ARCHIVE_VERSION,
+  ARCHIVE_VERSIONS,
   BOOK_KINDS,
   describeSection,
   GROUP,
@@ -37,6 +46,10 @@ export function encodeArchive(cache: CodedCache): Uint8Array<ArrayBuffer>[] {
   if (cache.layers.length !== cache.geometry.layerCount) {
     throw new RangeError(`layers: expected ${cache.geometry.layerCount}, got ${cache.layers.length}`);
   }
+  cache.layers.forEach((layer, i) => {
+    const tokens = segmentsOf(layer, codedTokens(cache)).map((segment) => segment.tokens);
+    checkSegments(tokens, codedTokens(cache), failFor(`layer ${i}: `));
+  });
   const sections: SectionEntry[] = [];
   const chunks: Uint8Array<ArrayBuffer>[] = [];
   let offset = 0;
@@ -75,6 +88,7 @@ function headerOf(cache: CodedCache, sections: SectionEntry[]): ArchiveHeader {
   const { layerCount, kvHeads, headDim } = cache.geometry;
   return {
     model: cache.model,
+    ...(cache.modelFingerprint !== undefined && { modelFingerprint: cache.modelFingerprint }),
     fingerprint: fingerprintOf(cache),
     geometry: { layerCount, kvHeads, headDim },
     rotary: { layout: cache.rotary.layout, pairs: cache.rotary.frequencies.length },
@@ -84,10 +98,14 @@ function headerOf(cache: CodedCache, sections: SectionEntry[]): ArchiveHeader {
     recent: cache.recent,
     exactType: cache.exactType,
     anchorSpan: cache.anchorSpan,
+    ...(cache.layers.some(({ earlier }) => earlier?.length) && { segments: segmentTokens(cache) }),
     layout: { blockTokens: BLOCK_TOKENS, planeBytes: PLANE_BYTES },
     sections,
   };
 }
+
+const segmentTokens = (cache: CodedCache): number[][] =>
+  cache.layers.map((layer) => segmentsOf(layer, codedTokens(cache)).map(({ tokens }) => tokens));
 
 /** Preamble, header and the zeros after it. */
 function encodeHead(header: ArchiveHeader, sectionBytes: number): Uint8Array<ArrayBuffer> {
@@ -96,7 +114,8 @@ function encodeHead(header: ArchiveHeader, sectionBytes: number): Uint8Array<Arr
   const view = new DataView(bytes.buffer);
   bytes.set(MAGIC);
   bytes.set(json, PREAMBLE.bytes);
-  view.setUint32(PREAMBLE.version, ARCHIVE_VERSION, true);
+  const version = header.segments ? ARCHIVE_VERSIONS.segments : ARCHIVE_VERSIONS.oneSegment;
+  view.setUint32(PREAMBLE.version, version, true);
   view.setUint32(PREAMBLE.headerBytes, json.length, true);
   view.setBigUint64(PREAMBLE.fileBytes, BigInt(bytes.length + sectionBytes), true);
   view.setUint32(PREAMBLE.headerCrc, crc32c(json), true);
@@ -121,8 +140,16 @@ function encodeSection(cache: CodedCache, name: SectionName): Uint8Array {
       return out.bytes;
     }
     case "keys":
-    case "values":
-      return encodeGroups(layer[name.kind], placeOf(cache, name.kind), fail);
+    case "values": {
+      const { kind } = name;
+      const segments = segmentsOf(layer, codedTokens(cache));
+      const parts = segments.map((segment, i) => {
+        const failSegment: Fail = (what, ...rest) =>
+          fail(segments.length > 1 ? `segment ${i}: ${what}` : what, ...rest);
+        return encodeGroups(segment[kind], placeOf(cache, kind, segment.tokens), failSegment);
+      });
+      return parts.length > 1 ? joinChunks(parts) : parts[0];
+    }
     case "exact-keys":
       checkExact(layer.exactKeys, cache, fail);
       return layer.exactKeys;

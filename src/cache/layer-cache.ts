@@ -3,7 +3,14 @@
  * once `recent` has overflowed by a block, the oldest are coded on the frozen basis of the last segment (SVDq, arXiv
  * 2502.15304, section 3.4). A layer without a basis holds all its tokens exact until there are enough to fit one.
  */
-import type { CodedCache, CodedGroup, CodedLayer } from "../codec/coded.ts";
+import {
+  type CodedCache,
+  type CodedGroup,
+  type CodedLayer,
+  codedTokens,
+  layerOfSegments,
+  segmentsOf,
+} from "../codec/coded.ts";
 import { type Geometry, rowDim } from "../codec/geometry.ts";
 import { BLOCK_TOKENS } from "../codec/layout.ts";
 import { putRotary, type Rotary } from "../codec/rotary.ts";
@@ -90,10 +97,15 @@ export class LayerCache {
 
   /** Loads a layer of an archive; nothing is decompressed. `keepTokens` false takes the bases alone, as of a profile. */
   load(cache: CodedCache, layer: CodedLayer, keepTokens = true): void {
-    const coded = keepTokens ? cache.tokenCount - cache.sinks - cache.recent : 0;
-    const position = keepTokens ? cache.sinks : this.#place.options.sinks;
-    expectAlike(layer, this.#number);
-    this.#segments.begin(layer.keys, layer.values, coded, position);
+    // Without tokens the newest bases are the ones to code on.
+    const { keys, values } = layer;
+    const segments = keepTokens ? segmentsOf(layer, codedTokens(cache)) : [{ tokens: 0, keys, values }];
+    for (const segment of segments) expectAlike(segment, this.#number);
+    let position = keepTokens ? cache.sinks : this.#place.options.sinks;
+    for (const segment of segments) {
+      this.#segments.begin(segment.keys, segment.values, segment.tokens, position);
+      position += segment.tokens;
+    }
     if (!keepTokens) return;
     gatherExact(this.#place.runtime, cache, layer, this.#sinks, this.#recent);
   }
@@ -101,25 +113,25 @@ export class LayerCache {
   /** As an archive holds it; `sinks` and `recent` are how many exact tokens there are. */
   toCoded(): { layer: CodedLayer; sinks: number; recent: number } {
     const { list } = this.#segments;
-    if (list.length > 1) {
+    if (list.length === 0) {
       throw new UnsupportedError(
-        `layer ${this.#number}: expected codes on one basis to save, got ${list.length} (after a refit or a change of precision)`,
+        `layer ${this.#number}: expected coded tokens to save, got none (no basis was fitted yet)`,
       );
     }
     const { runtime, geometry, options } = this.#place;
     const exact = (ptrOf: (rows: ExactRows) => number): Uint8Array =>
       exactBytes(runtime, geometry, options.exactType, [this.#sinks, this.#recent], ptrOf);
     const layer = {
-      keys: list.flatMap((segment) => segment.keys.map((group) => group.toCoded())),
-      values: list.flatMap((segment) => segment.values.map((group) => group.toCoded())),
+      ...layerOfSegments(
+        list.map(({ keys, values }) => ({
+          tokens: keys[0].count,
+          keys: keys.map((group) => group.toCoded()),
+          values: values.map((group) => group.toCoded()),
+        })),
+      ),
       exactKeys: exact((rows) => rows.keyPtr(0)),
       exactValues: exact((rows) => rows.valuePtr(0)),
     };
-    if (layer.keys.length === 0) {
-      throw new UnsupportedError(
-        `layer ${this.#number}: expected coded tokens to save, got none (no basis was fitted yet)`,
-      );
-    }
     return { layer, sinks: this.#sinks.count, recent: this.#recent.count };
   }
 
@@ -331,7 +343,7 @@ export class LayerCache {
   }
 }
 
-function expectAlike({ keys, values }: CodedLayer, number: number): void {
+function expectAlike({ keys, values }: Pick<CodedLayer, "keys" | "values">, number: number): void {
   const headsOf = (groups: CodedGroup[]): string => groups.map(({ headCount }) => headCount).join(" + ");
   if (headsOf(keys) === headsOf(values)) return;
   throw new UnsupportedError(

@@ -1,6 +1,6 @@
 /** Bytes of a compressed cache by kind: everything counts. */
 import type { CodedCache, CodedGroup } from "./coded.ts";
-import { codedTokens, needsOffsets } from "./coded.ts";
+import { codedTokens, needsOffsets, segmentsOf } from "./coded.ts";
 import { rowDim } from "./geometry.ts";
 
 export interface KindBytes {
@@ -40,8 +40,10 @@ export function bytesOf(cache: CodedCache): { keys: KindBytes; values: KindBytes
   const keys = none();
   const values = none();
   for (const layer of cache.layers) {
-    for (const group of layer.keys) add(keys, group);
-    for (const group of layer.values) add(values, group);
+    for (const segment of segmentsOf(layer, codedTokens(cache))) {
+      for (const group of segment.keys) add(keys, group);
+      for (const group of segment.values) add(values, group);
+    }
     keys.exact += layer.exactKeys.length;
     values.exact += layer.exactValues.length;
   }

@@ -42,7 +42,17 @@ export interface CodedGroup {
   planes: Uint8Array;
 }
 
+/** Consecutive coded tokens on bases of their own. Anchor spans count from the segment's first token. */
+export interface CodedSegment {
+  tokens: number;
+  keys: CodedGroup[];
+  values: CodedGroup[];
+}
+
+/** `keys` and `values` are the last segment: all coded tokens that those of `earlier` do not hold. */
 export interface CodedLayer {
+  /** Segments before the last, oldest first, as a refit or lowered precision leaves them; absent where there are none. */
+  earlier?: CodedSegment[];
   keys: CodedGroup[];
   values: CodedGroup[];
   /** Sinks then recent tokens as they came: (kvHeads, sinks + recent, headDim) in `exactType`, little-endian. */
@@ -55,6 +65,8 @@ export interface CodedCache {
   rotary: Rotary;
   layerNumbers: number[];
   model: string;
+  /** What tells the model's weights from others of the same name, in the caller's terms; absent where unknown. */
+  modelFingerprint?: string;
   tokens?: Int32Array;
   tokenCount: number;
   /** Tokens kept exact at the start and at the end; the coded tokens lie between. */
@@ -67,6 +79,18 @@ export interface CodedCache {
 }
 
 export const codedTokens = (cache: CodedCache): number => cache.tokenCount - cache.sinks - cache.recent;
+
+/** All segments of a layer, oldest first; `coded`: tokens of the cache that lie in codes. */
+export function segmentsOf({ earlier = [], keys, values }: CodedLayer, coded: number): CodedSegment[] {
+  const before = earlier.reduce((sum, { tokens }) => sum + tokens, 0);
+  return [...earlier, { tokens: coded - before, keys, values }];
+}
+
+/** The inverse of `segmentsOf`; expects at least one segment. */
+export function layerOfSegments(segments: CodedSegment[]): Pick<CodedLayer, "earlier" | "keys" | "values"> {
+  const { keys, values } = segments[segments.length - 1];
+  return { ...(segments.length > 1 && { earlier: segments.slice(0, -1) }), keys, values };
+}
 
 /** True where the books' offsets are stored: some is not 0; -0 counts, so that bits come back as they were. */
 export const needsOffsets = (group: Pick<CodedGroup, "books">): boolean =>

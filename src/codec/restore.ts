@@ -1,6 +1,6 @@
 /** Codes back to tensors as engines cache them. */
 import type { Runtime } from "../runtime/runtime.ts";
-import { type CodedCache, codedTokens } from "./coded.ts";
+import { type CodedCache, codedTokens, segmentsOf } from "./coded.ts";
 import { rowDim } from "./geometry.ts";
 import { type CodedRange, decodeKeys } from "./key-codec.ts";
 import { ELEMENT_BYTES, type ElementType } from "./source.ts";
@@ -17,14 +17,23 @@ export interface RestoredLayer {
 export function restoreLayer(runtime: Runtime, cache: CodedCache, layer: number, type: ElementType): RestoredLayer {
   const { geometry, rotary, anchorSpan } = cache;
   const coded = cache.layers[layer];
-  const range: CodedRange = { tokens: cache.tokenCount, first: cache.sinks, count: codedTokens(cache) };
+  let first = cache.sinks;
+  const parts = segmentsOf(coded, codedTokens(cache)).map(({ tokens, keys, values }) => {
+    const range: CodedRange = { tokens: cache.tokenCount, first, count: tokens };
+    first += tokens;
+    return { range, keys, values };
+  });
   const count = cache.tokenCount * rowDim(geometry);
   return runtime.heap.scratch((frame) => {
     const ptr = frame.reserve(4 * count);
-    for (const group of coded.keys) decodeKeys(runtime, geometry, rotary, anchorSpan, range, ptr, group);
+    for (const { range, keys } of parts) {
+      for (const group of keys) decodeKeys(runtime, geometry, rotary, anchorSpan, range, ptr, group);
+    }
     putExact(runtime, cache, ptr, coded.exactKeys);
     const key = storeTensor(runtime, ptr, count, type);
-    for (const group of coded.values) decodeValues(runtime, geometry, range, ptr, group);
+    for (const { range, values } of parts) {
+      for (const group of values) decodeValues(runtime, geometry, range, ptr, group);
+    }
     putExact(runtime, cache, ptr, coded.exactValues);
     return { key, value: storeTensor(runtime, ptr, count, type) };
   });

@@ -63,7 +63,7 @@ describe.each(["layer", "head"] as const)("keys that turn away, grouping %s", (g
     const queries = someQueries(cache.geometry, 2, 1, 1);
     const { out } = naiveAttention(stream, cache.geometry, queries);
     expect(differenceOf(attended(cache, 0, queries), out)).toBeLessThan(0.35);
-    expect(() => cache.save()).toThrow("expected codes on one basis to save, got 2");
+    expect(cache.save().layers[0].earlier?.length).toBeGreaterThan(0);
     cache.truncate(350);
     expect(cache.save().tokenCount).toBe(350);
     appendRows(cache, 0, stream, 350, 700);

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A second reader of archive version 1, written from docs/format.md alone; Python's standard library only.
+"""A second reader of archive versions 1 and 2, written from docs/format.md alone; Python's standard library only.
 
     python3 read_archive.py FILE            checks FILE and prints what its header says, as JSON
     python3 read_archive.py FILE -o OUT     also writes all tensors to OUT: f32, for each layer keys, then values,
@@ -94,7 +94,7 @@ def read_head(data):
     check(data[:8] == MAGIC, "magic")
     check(len(data) >= 32, "shorter than a preamble")
     version, header_bytes, file_bytes, header_crc, preamble_crc = struct.unpack_from("<IIQII", data, 8)
-    check(version == 1, f"version {version}")
+    check(version in (1, 2), f"version {version}")
     check(crc32c(data[:28]) == preamble_crc, "checksum of the preamble")
     check(file_bytes == len(data), f"length: {file_bytes} bytes expected")
     check(32 + header_bytes <= len(data), "header longer than the file")
@@ -105,6 +105,8 @@ def read_head(data):
     except ValueError as error:
         raise Unsound(f"header: {error}") from None
     check_header(header)
+    if version == 2:
+        check_segments(header)
     first = round_up(32 + header_bytes)
     return header, read_table(data, header, 32 + header_bytes, first)
 
@@ -132,6 +134,22 @@ def check_header(h):
         check(type(h["sections"]) is list, "sections")
     except (KeyError, TypeError) as error:
         raise Unsound(f"header: {error!r}") from None
+
+
+def check_segments(h):
+    segments, layers = h.get("segments"), h["geometry"]["layerCount"]
+    coded = h["tokenCount"] - h["sinks"] - h["recent"]
+    check(type(segments) is list and len(segments) == layers, "segments")
+    for counts in segments:
+        check(type(counts) is list and len(counts) > 0, "segments of a layer")
+        check(all(is_integer(n, 0, coded) for n in counts) and sum(counts) == coded, "tokens of segments")
+    check(any(len(counts) > 1 for counts in segments), "one segment each in version 2")
+    check(type(h.get("modelFingerprint", "")) is str, "modelFingerprint")
+
+
+def segments_of(data, header, layer, coded):
+    """Coded tokens of each segment; version 1 ignores a field of that name."""
+    return header["segments"][layer] if data[8] == 2 else [coded]
 
 
 def read_table(data, header, end, first):
@@ -273,12 +291,19 @@ def read_planes(cursor, widths, coded):
     return codes
 
 
-def read_groups(name, data, header, coded, is_keys):
-    cursor, groups, head = Cursor(name, data), [], 0
+def read_groups(name, data, header, segments, is_keys):
+    """Groups of each segment."""
+    cursor = Cursor(name, data)
+    all_groups = [read_segment(cursor, header, coded, is_keys) for coded in segments]
+    cursor.end()
+    return all_groups
+
+
+def read_segment(cursor, header, coded, is_keys):
+    groups, head = [], 0
     while head < header["geometry"]["kvHeads"]:
         groups.append(read_group(cursor, header, coded, head, is_keys))
         head += groups[-1]["headCount"]
-    cursor.end()
     return groups
 
 
@@ -305,20 +330,21 @@ def rotate(row, anchor, header, frequencies):
             row[u], row[v] = row[u] * cos - row[v] * sin, row[v] * cos + row[u] * sin
 
 
-def tensor_of(header, frequencies, groups, exact, is_keys):
+def tensor_of(header, frequencies, segments, all_groups, exact, is_keys):
     """(kvHeads, tokenCount, headDim) f32."""
     heads, head_dim = header["geometry"]["kvHeads"], header["geometry"]["headDim"]
     tokens, sinks, recent, span = (header[name] for name in ("tokenCount", "sinks", "recent", "anchorSpan"))
-    coded = tokens - sinks - recent
     out = array("f", bytes(4 * heads * tokens * head_dim))
-    for group in groups:
+    starts = [sinks + sum(segments[:i]) for i in range(len(segments))]
+    parts = [(start, coded, group) for start, coded, groups in zip(starts, segments, all_groups) for group in groups]
+    for start, coded, group in parts:
         for t, row in enumerate(rows_of(group, coded)):
             if is_keys and span is not None:
-                rotate(row, sinks + t - t % span, header, frequencies)
+                rotate(row, start + t - t % span, header, frequencies)
             if not is_keys:
                 row = [group["norms"][t] * x for x in row]
             for h in range(group["headCount"]):
-                at = ((group["firstHead"] + h) * tokens + sinks + t) * head_dim
+                at = ((group["firstHead"] + h) * tokens + start + t) * head_dim
                 out[at:at + head_dim] = array("f", row[h * head_dim:(h + 1) * head_dim])
     kept = sinks + recent
     for h in range(heads):
@@ -357,11 +383,11 @@ def read_archive(data):
     coded = header["tokenCount"] - header["sinks"] - header["recent"]
     layers = []
     for layer in range(header["geometry"]["layerCount"]):
-        tensors = []
+        tensors, segments = [], segments_of(data, header, layer, coded)
         for kind in ("keys", "values"):
-            groups = read_groups(f"{kind} {layer}", sections[kind, layer], header, coded, kind == "keys")
+            groups = read_groups(f"{kind} {layer}", sections[kind, layer], header, segments, kind == "keys")
             exact = exact_elements(f"exact-{kind} {layer}", sections[f"exact-{kind}", layer], header)
-            tensors.append(tensor_of(header, frequencies, groups, exact, kind == "keys"))
+            tensors.append(tensor_of(header, frequencies, segments, groups, exact, kind == "keys"))
         layers.append(tuple(tensors))
     return header, layers
 

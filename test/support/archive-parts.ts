@@ -11,8 +11,10 @@ export class ArchiveParts {
   /** Parsed; what the table says of places and checksums is made again by `bytes`. */
   header: ArchiveHeader;
   sections: Uint8Array[];
+  version: number;
 
   constructor(archive: Uint8Array) {
+    this.version = archive[8];
     const headerBytes = new DataView(archive.buffer, archive.byteOffset).getUint32(12, true);
     this.header = JSON.parse(new TextDecoder().decode(archive.subarray(HEADER_AT, HEADER_AT + headerBytes)));
     const first = roundUp(HEADER_AT + headerBytes);
@@ -43,18 +45,18 @@ export class ArchiveParts {
       offset = start + bytes;
       return { ...row, offset: start, bytes, crc32c: crc32c(this.sections[i]) };
     });
-    return signed({ ...this.header, sections }, this.sections, offset);
+    return signed({ ...this.header, sections }, this.sections, offset, this.version);
   }
 
   /** A file whose header is `header` whatever it says; sections lie where they belong. */
   withHeader(header: unknown): Uint8Array {
     const end = this.sections.reduce((at, bytes) => roundUp(at) + bytes.length, 0);
-    return signed(header, this.sections, end);
+    return signed(header, this.sections, end, this.version);
   }
 }
 
 /** Preamble, header (an object, or its text) and sections; checksums of preamble and header are right. */
-function signed(header: unknown, sections: Uint8Array[], sectionBytes: number): Uint8Array {
+function signed(header: unknown, sections: Uint8Array[], sectionBytes: number, version: number): Uint8Array {
   const json = new TextEncoder().encode(typeof header === "string" ? header : JSON.stringify(header));
   const first = roundUp(HEADER_AT + json.length);
   const bytes = new Uint8Array(first + sectionBytes);
@@ -66,7 +68,7 @@ function signed(header: unknown, sections: Uint8Array[], sectionBytes: number): 
     at = roundUp(at) + section.length;
   }
   const view = new DataView(bytes.buffer);
-  view.setUint32(8, 1, true);
+  view.setUint32(8, version, true);
   view.setUint32(12, json.length, true);
   view.setBigUint64(16, BigInt(bytes.length), true);
   view.setUint32(24, crc32c(json), true);
