@@ -97,7 +97,10 @@ class Decoder {
   #angles(): void {
     const { max_position_embeddings, rope_theta, head_dim } = this.#config;
     const frequencies = frequenciesOf(rope_theta, head_dim / 2);
-    for (const [name, turn] of [["cos", Math.cos], ["sin", Math.sin]] as const) {
+    for (const [name, turn] of [
+      ["cos", Math.cos],
+      ["sin", Math.sin],
+    ] as const) {
       const table = Float32Array.from({ length: max_position_embeddings * frequencies.length }, (_, i) =>
         turn(Math.floor(i / frequencies.length) * frequencies[i % frequencies.length]),
       ); // biome-ignore format: a pair
@@ -151,6 +154,10 @@ class Decoder {
     const negative = graph.node("Neg", ["num_logits_to_keep"], "keep.negative");
     const start = graph.node("Unsqueeze", [negative, graph.integers(0)], "keep.start");
     const kept = graph.node("Slice", [normed, start, graph.integers(2 ** 31), graph.integers(1)], "kept");
-    graph.node("MatMul", [kept, graph.node("Transpose", [this.#table], "table.turned", { perm: { ints: [1, 0] } })], "logits");
+    graph.node(
+      "MatMul",
+      [kept, graph.node("Transpose", [this.#table], "table.turned", { perm: { ints: [1, 0] } })],
+      "logits",
+    );
   }
 }

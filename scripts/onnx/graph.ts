@@ -51,7 +51,9 @@ export class OnnxGraph {
   output = (name: string, type: OnnxType, dims: (number | string)[]): void => this.#end(12, name, type, dims);
 
   #end(field: number, name: string, type: OnnxType, dims: (number | string)[]): void {
-    const shape = dims.map((dim) => bytesField(1, [typeof dim === "number" ? integerField(1, dim) : bytesField(2, dim)]));
+    const shape = dims.map((dim) =>
+      bytesField(1, [typeof dim === "number" ? integerField(1, dim) : bytesField(2, dim)]),
+    );
     const tensor = bytesField(1, [integerField(1, TYPES[type]), bytesField(2, shape)]);
     this.#ends.push(bytesField(field, [bytesField(1, name), bytesField(2, [tensor])]));
   }

@@ -9,7 +9,12 @@ export interface RealTensor extends EngineTensor {
   readonly ort_tensor?: { location: string; getData(release?: boolean): Promise<unknown> };
   dispose(): void;
 }
-type AnyTensorClass = TensorClass<RealTensor> & (new (type: "int64", data: BigInt64Array, dims: number[]) => RealTensor);
+type AnyTensorClass = TensorClass<RealTensor> &
+  (new (
+    type: "int64",
+    data: BigInt64Array,
+    dims: number[],
+  ) => RealTensor);
 
 /** As much of onnxruntime-node as the tests use. */
 export interface Ort {

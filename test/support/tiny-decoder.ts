@@ -13,4 +13,5 @@ export const tinyDecoder = (type: "float32" | "float16" = "float32"): Uint8Array
   decoderModel(TINY, randomWeights(TINY), type);
 
 /** Ids from 3, so that none ends a text. */
-export const tinyTokens = (count: number): number[] => Array.from({ length: count }, (_, i) => 3 + ((i * i * 7 + i) % 250));
+export const tinyTokens = (count: number): number[] =>
+  Array.from({ length: count }, (_, i) => 3 + ((i * i * 7 + i) % 250));
