@@ -40,15 +40,7 @@ const isF32 = (value: number): boolean => Number.isFinite(value) && Math.fround(
 
 export type CacheShape = Pick<
   CodedCache,
-  | "geometry"
-  | "layerNumbers"
-  | "model"
-  | "modelFingerprint"
-  | "tokenCount"
-  | "sinks"
-  | "recent"
-  | "exactType"
-  | "anchorSpan"
+  "geometry" | "layerNumbers" | "model" | "tokenCount" | "sinks" | "recent" | "exactType" | "anchorSpan"
 >;
 
 /** Everything but rotary, tokens and layers. */
@@ -59,10 +51,6 @@ export function checkShape(shape: CacheShape, fail: Fail): void {
   checkGeometry(shape.geometry);
   const { model, layerNumbers, tokenCount, sinks, recent, exactType, anchorSpan } = shape;
   if (typeof model !== "string") fail("model", "a string", model);
-  const { modelFingerprint } = shape;
-  if (modelFingerprint !== undefined && typeof modelFingerprint !== "string") {
-    fail("modelFingerprint", "a string or none", modelFingerprint);
-  }
   if (!Array.isArray(layerNumbers) || layerNumbers.length !== shape.geometry.layerCount) {
     fail("layerNumbers", `${shape.geometry.layerCount} numbers`, layerNumbers);
   }

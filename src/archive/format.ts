@@ -90,7 +90,6 @@ export function groupBytes(group: CodedGroup, dim: number): number {
 /** Header as JSON; the reader takes it for `unknown` until it is checked. */
 export interface ArchiveHeader {
   model: string;
-  modelFingerprint?: string;
   fingerprint: string;
   geometry: { layerCount: number; kvHeads: number; headDim: number };
   rotary: { layout: string; pairs: number };

@@ -43,7 +43,6 @@ export function readHead(bytes: Uint8Array, name: string): Head {
     geometry: { layerCount: geometry.layerCount, kvHeads: geometry.kvHeads, headDim: geometry.headDim },
     layerNumbers: fields.layerNumbers,
     model: fields.model,
-    ...(fields.modelFingerprint !== undefined && { modelFingerprint: fields.modelFingerprint }),
     tokenCount: fields.tokenCount,
     sinks: fields.sinks,
     recent: fields.recent,

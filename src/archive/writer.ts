@@ -88,7 +88,6 @@ function headerOf(cache: CodedCache, sections: SectionEntry[]): ArchiveHeader {
   const { layerCount, kvHeads, headDim } = cache.geometry;
   return {
     model: cache.model,
-    ...(cache.modelFingerprint !== undefined && { modelFingerprint: cache.modelFingerprint }),
     fingerprint: fingerprintOf(cache),
     geometry: { layerCount, kvHeads, headDim },
     rotary: { layout: cache.rotary.layout, pairs: cache.rotary.frequencies.length },

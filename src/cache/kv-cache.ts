@@ -46,17 +46,11 @@ export interface CacheStats {
   attended: AttendReport & { calls: number };
 }
 
-interface ModelName {
-  model: string;
-  modelFingerprint?: string | undefined;
-}
-
 export class KvCache {
   readonly geometry: Geometry;
   readonly rotary: Rotary;
   readonly options: CacheOptions;
   readonly model: string;
-  readonly #modelFingerprint: string | undefined;
   readonly #runtime: Runtime;
   readonly #layers: LayerCache[];
   readonly #layerNumbers: number[];
@@ -65,12 +59,11 @@ export class KvCache {
   #tokens: Int32Array | undefined;
   #disposed = false;
 
-  private constructor(place: LayerPlace, named: ModelName, layerNumbers: number[], layers: LayerCache[]) {
+  private constructor(place: LayerPlace, model: string, layerNumbers: number[], layers: LayerCache[]) {
     this.geometry = place.geometry;
     this.rotary = place.rotary;
     this.options = place.options;
-    this.model = named.model;
-    this.#modelFingerprint = named.modelFingerprint;
+    this.model = model;
     this.#runtime = place.runtime;
     this.#layerNumbers = layerNumbers;
     this.#layers = layers;
@@ -82,7 +75,7 @@ export class KvCache {
     const options = checkCacheOptions(given);
     const numbers = Array.from({ length: geometry.layerCount }, (_, i) => i);
     const layers = numbers.map((number) => new LayerCache({ ...place, options }, number));
-    return new KvCache({ ...place, options }, { model: "" }, numbers, layers);
+    return new KvCache({ ...place, options }, "", numbers, layers);
   }
 
   /** A live cache from a compressed one, codes taken as they are. Throws CapacityError with nothing held. */
@@ -120,7 +113,7 @@ export class KvCache {
       for (const layer of layers) layer.dispose();
       throw error;
     }
-    const cache = new KvCache(place, coded, coded.layerNumbers, layers);
+    const cache = new KvCache(place, coded.model, coded.layerNumbers, layers);
     if (keepTokens) cache.#tokens = coded.tokens?.slice();
     return cache;
   }
@@ -269,8 +262,7 @@ export class KvCache {
       throw error;
     }
     const place = { runtime: this.#runtime, geometry: this.geometry, rotary: this.rotary, options: this.options };
-    const named = { model: this.model, modelFingerprint: this.#modelFingerprint };
-    const copy = new KvCache(place, named, this.#layerNumbers, layers);
+    const copy = new KvCache(place, this.model, this.#layerNumbers, layers);
     copy.#tokens = this.#tokens;
     return copy;
   }
@@ -297,11 +289,9 @@ export class KvCache {
       );
     });
     const { geometry, rotary, options, model } = this;
-    const modelFingerprint = this.#modelFingerprint;
     return {
       geometry, rotary, model, tokenCount, sinks, recent, layerNumbers: this.#layerNumbers,
       exactType: options.exactType, anchorSpan: options.anchorSpan, layers: saved.map(({ layer }) => layer),
-      ...(modelFingerprint !== undefined && { modelFingerprint }),
       ...(this.#tokens && { tokens: this.#tokens.slice() }),
     }; // biome-ignore format: in the order of CodedCache
   }

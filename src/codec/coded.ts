@@ -65,8 +65,6 @@ export interface CodedCache {
   rotary: Rotary;
   layerNumbers: number[];
   model: string;
-  /** What tells the model's weights from others of the same name, in the caller's terms; absent where unknown. */
-  modelFingerprint?: string;
   tokens?: Int32Array;
   tokenCount: number;
   /** Tokens kept exact at the start and at the end; the coded tokens lie between. */

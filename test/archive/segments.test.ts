@@ -16,7 +16,6 @@ beforeAll(() => {
 describe("an archive of two segments", () => {
   it("holds what it was made of", () => {
     expect(cache.layers.map(({ earlier }) => earlier?.map(({ tokens }) => tokens))).toEqual([[38], undefined]);
-    expect(cache.modelFingerprint).toBe("sha256:5eed");
     expect(new ArchiveParts(archive).header.segments).toEqual([[38, 48], [86]]);
   });
 
@@ -42,12 +41,6 @@ describe("an archive of two segments", () => {
   ])("is refused with segments %j", (segments, message) => {
     const parts = new ArchiveParts(archive);
     expect(refusalOf(parts.withHeader({ ...parts.header, segments })).message).toContain(message);
-  });
-
-  it("is refused with a model fingerprint that is no string", () => {
-    const parts = new ArchiveParts(archive);
-    const message = refusalOf(parts.withHeader({ ...parts.header, modelFingerprint: 7 })).message;
-    expect(message).toContain("modelFingerprint: expected a string or none, got 7");
   });
 
   it("is not written where its segments hold too many tokens", () => {

@@ -47,7 +47,7 @@ async function lowered(grouping: "layer" | "head"): Promise<KvCache> {
   const source = new TinyCache({ layers: 1, tokens: 5000, headDim: 64, noise: 0.3 });
   const codec = { sinks: 2, recent: 40, grouping, anchorSpan: 32, keyBits: 3, valueBits: 3 };
   const coded = await compress(runtime, source, codec);
-  return shrunk(KvCache.open(runtime, { ...coded, modelFingerprint: "sha256:5eed" }, { mixTolerance: 0 }));
+  return shrunk(KvCache.open(runtime, coded, { mixTolerance: 0 }));
 }
 
 const MADE: Record<string, (grouping: "layer" | "head") => KvCache | Promise<KvCache>> = {

@@ -144,7 +144,6 @@ def check_segments(h):
         check(type(counts) is list and len(counts) > 0, "segments of a layer")
         check(all(is_integer(n, 0, coded) for n in counts) and sum(counts) == coded, "tokens of segments")
     check(any(len(counts) > 1 for counts in segments), "one segment each in version 2")
-    check(type(h.get("modelFingerprint", "")) is str, "modelFingerprint")
 
 
 def segments_of(data, header, layer, coded):
