@@ -1,6 +1,6 @@
 /** The public names. */
 
-export { fingerprintOf } from "./archive/checksum.ts";
+export { type FingerprintInput, fingerprintOf } from "./archive/checksum.ts";
 export { decodeArchive, readArchive } from "./archive/reader.ts";
 export { encodeArchive, writeArchive } from "./archive/writer.ts";
 export type { AttendReport } from "./cache/attention.ts";

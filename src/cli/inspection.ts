@@ -19,6 +19,8 @@ export interface InspectedLayer {
   layer: number;
   /** Of a dump or an archive: a profile has no keys. */
   energy?: Energy;
+  /** Of what has tokens: how many are coded on each basis; the allocation is that of the last. */
+  segments?: number[];
   allocation: Record<"keys" | "values", Allocation>;
   /** Of a dump. */
   theorem?: Theorem;
@@ -66,8 +68,8 @@ const energyRow = (layer: number, energy: Energy): string[] => [
 function formatAllocation(layers: InspectedLayer[]): string {
   const parts = ["keys", "values"] as const;
   const titles = parts.flatMap((part) => WIDTHS.map((width) => `${part} ${width}`));
-  const rows = layers.map(({ layer, allocation }) => [
-    `layer ${layer}`,
+  const rows = layers.map(({ layer, segments = [], allocation }) => [
+    segments.length > 1 ? `layer ${layer}, tokens behind ${segments.slice(0, -1).join(" + ")} coded` : `layer ${layer}`,
     ...parts.flatMap((part) => WIDTHS.map((width) => String(allocation[part][width]))),
   ]);
   return columns(["channels by bits", ...titles], rows);

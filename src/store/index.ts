@@ -2,6 +2,7 @@
 export type { ByteRange, ByteStore, ListedKey, PutCondition, StoredBytes } from "./byte-store.ts";
 export { checkKey, checkPrefix, rangeIn, sliceOf } from "./byte-store.ts";
 export { MemoryStore } from "./memory.ts";
+export type { Counts, Labels } from "./prefix-index.ts";
 export {
   type NewPrefix,
   type PrefixChunk,

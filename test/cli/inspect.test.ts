@@ -111,4 +111,12 @@ describe("inspect", () => {
     expect(stdout).toMatch(/^codes +anchor span none, first 4 and last 64 tokens in f16$/m);
     expect(stdout).not.toContain("theorem");
   });
+
+  it("says of an archive with several bases a layer what the last one holds", async () => {
+    const { stdout } = await svdq(["inspect", "test/golden/v2-segments.svdq"]);
+    expect(stdout).toContain("layer 1, tokens behind 38 coded ");
+    expect(stdout).toMatch(/^layer 4 /m);
+    const { layers } = await svdqJson("inspect", "test/golden/v2-segments.svdq");
+    expect(layers).toMatchObject([{ segments: [38, 48] }, { segments: [86] }]);
+  });
 });
