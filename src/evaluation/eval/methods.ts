@@ -64,11 +64,13 @@ const peers = (): EvalMethod[] => {
 
 export const FLOOR: EvalMethod = pair(rounding("key"), rounding("value"));
 export const WINDOW = "window only";
+export const EVICT = "evict middle";
 
 /** In the order of the table; the floor comes first whatever is chosen. */
 export const EVAL_METHODS: EvalMethod[] = [
   FLOOR,
-  { name: WINDOW, apply: windowOnly },
+  { name: WINDOW, apply: without(0, 1) },
+  { name: EVICT, apply: without(1 / 4, 3 / 4) },
   ours("codec layer span 1", 0.75, 1, {}),
   ours("codec layer span 1", 1.25, 2, {}),
   ours("codec layer span 1", 2, 2, {}),
@@ -140,22 +142,29 @@ function throughPeer(runtime: Runtime, source: CacheSource, tensor: TensorData, 
   return { bytes, coded };
 }
 
-/** No token but the ends: what the far context is worth on this text, beside which every divergence is to be read. */
-async function windowOnly(_runtime: Runtime, state: LlamaState, source: CacheSource): Promise<Restored> {
-  const { geometry } = source;
-  const { first, count } = rangeOf(source.tokenCount, ENDS);
-  const kept = (_: number, cell: number): boolean => cell < first || cell >= first + count;
-  const skeleton: LlamaSkeleton = {
-    ...state,
-    positions: state.positions.filter(kept),
-    sequences: state.sequences.filter(kept),
+/**
+ * A cache without part of its coded tokens, `from` to `to` of their count. Without all of them it shows what the far
+ * context is worth on this text, beside which every divergence is to be read.
+ */
+function without(from: number, to: number): EvalMethod["apply"] {
+  return async (_runtime, state, source) => {
+    const { geometry } = source;
+    const { first, count } = rangeOf(source.tokenCount, ENDS);
+    const [start, end] = [first + Math.floor(from * count), first + Math.floor(to * count)];
+    const kept = (_: number, cell: number): boolean => cell < start || cell >= end;
+    const skeleton: LlamaSkeleton = {
+      ...state,
+      positions: state.positions.filter(kept),
+      sequences: state.sequences.filter(kept),
+    };
+    const rowBytes = geometry.headDim * ELEMENT_BYTES[state.type];
+    const ends = ({ bytes }: TensorData): Uint8Array =>
+      endsOfHeads(bytes, geometry.kvHeads, start * rowBytes, (source.tokenCount - end) * rowBytes);
+    const layers: { key: Uint8Array; value: Uint8Array }[] = [];
+    for (let layer = 0; layer < geometry.layerCount; layer++) {
+      layers.push({ key: ends(await source.key(layer)), value: ends(await source.value(layer)) });
+    }
+    const bits = (8 * ELEMENT_BYTES[state.type] * (count - (end - start))) / count;
+    return { bits, bitsWithBasis: bits, file: llamaStateOf(skeleton, geometry, state.type, (layer) => layers[layer]) };
   };
-  const rowBytes = geometry.headDim * ELEMENT_BYTES[state.type];
-  const ends = ({ bytes }: TensorData): Uint8Array =>
-    endsOfHeads(bytes, geometry.kvHeads, ENDS.sinks * rowBytes, ENDS.recent * rowBytes);
-  const layers: { key: Uint8Array; value: Uint8Array }[] = [];
-  for (let layer = 0; layer < geometry.layerCount; layer++) {
-    layers.push({ key: ends(await source.key(layer)), value: ends(await source.value(layer)) });
-  }
-  return { bits: 0, bitsWithBasis: 0, file: llamaStateOf(skeleton, geometry, state.type, (layer) => layers[layer]) };
 }

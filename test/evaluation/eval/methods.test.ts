@@ -7,6 +7,7 @@ import {
   cacheOf,
   ENDS,
   EVAL_METHODS,
+  EVICT,
   type EvalMethod,
   FLOOR,
   type Restored,
@@ -33,7 +34,7 @@ const applied = (method: EvalMethod, transposed = false): Promise<Restored> => {
 };
 const methodOf = (name: string): EvalMethod => EVAL_METHODS.find((method) => method.name === name)!;
 
-describe.each(EVAL_METHODS.filter(({ name }) => name !== WINDOW))("$name", (method) => {
+describe.each(EVAL_METHODS.filter(({ name }) => ![WINDOW, EVICT].includes(name)))("$name", (method) => {
   it.each([false, true])(
     "gives a state that parses back, its ends untouched; values transposed: %s",
     async (turned) => {
@@ -87,15 +88,19 @@ describe("bits", () => {
   });
 });
 
-it("the window has the ends' cells only, and all token ids", async () => {
+it.each([
+  [WINDOW, 0, CODED],
+  [EVICT, Math.floor(CODED / 4), CODED - Math.floor((3 * CODED) / 4)],
+])("%s has the kept cells only, and all token ids", async (name, before, after) => {
+  const [start, end] = name === WINDOW ? [4, TOKENS - 64] : [4 + before, TOKENS - 64 - after];
   for (const turned of [false, true]) {
-    const { file, bits } = await applied(methodOf(WINDOW), turned);
+    const { file, bits } = await applied(methodOf(name), turned);
     const state = parseLlamaState(file);
-    expect(bits).toBe(0);
+    expect(bits).toBeCloseTo((16 * (CODED - (end - start))) / CODED, 10);
     expect(state.tokens).toEqual(cache.tokens);
-    const kept = Array.from({ length: TOKENS }, (_, i) => i).filter((i) => i < 4 || i >= TOKENS - 64);
+    const kept = Array.from({ length: TOKENS }, (_, i) => i).filter((i) => i < start || i >= end);
     expect([...state.positions]).toEqual(kept);
-    expect(state.sequences.length).toBe(68);
+    expect(state.sequences.length).toBe(kept.length);
     const row = (bytes: Uint8Array, cell: number) => bytes.subarray(cell * 128, cell * 128 + 128);
     const exact = parseLlamaState(tinyState(cache, turned));
     for (const [i, cell] of kept.entries()) expect(row(state.keys[1], i)).toEqual(row(exact.keys[1], cell));
