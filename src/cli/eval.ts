@@ -1,8 +1,7 @@
 /** `svdq eval`: what the codec and its peers cost a real language model, by what it then says. */
-import { readFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import type { Command } from "commander";
-import { fileError, writeFileAtomically } from "../archive/atomic-file.ts";
+import { writeFileAtomically } from "../archive/atomic-file.ts";
 import { openGguf, readGgufModel } from "../engines/llama-cpp.ts";
 import { evaluate, STEPS_A_TEXT } from "../evaluation/eval/evaluate.ts";
 import { ENDS, EVAL_METHODS, FLOOR } from "../evaluation/eval/methods.ts";
@@ -10,7 +9,7 @@ import { openNodeLlama } from "../evaluation/eval/node-llama-cpp.ts";
 import { evalSvg, evalTable } from "../evaluation/eval/report.ts";
 import { cutText, type EvalText } from "../evaluation/eval/text.ts";
 import { aboutFile, UsageError } from "./failure.ts";
-import { checkOutput, profileAt } from "./files.ts";
+import { checkOutput, profileAt, readText } from "./files.ts";
 import { type Io, print } from "./io.ts";
 import { chooseByName, nameList } from "./methods.ts";
 import { positiveInteger } from "./numbers.ts";
@@ -104,13 +103,5 @@ async function hasQuantizedWeights(path: string): Promise<boolean> {
     return [...file.tensors.values()].some(({ type }) => !PLAIN.includes(type));
   } finally {
     await file.close();
-  }
-}
-
-async function readText(path: string): Promise<string> {
-  try {
-    return await readFile(path, "utf8");
-  } catch (cause) {
-    throw fileError("read", path, cause);
   }
 }

@@ -1,5 +1,5 @@
 /** Files named on the command line. */
-import { open, realpath, stat } from "node:fs/promises";
+import { open, readFile, realpath, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import { fileError } from "../archive/atomic-file.ts";
 import { MAGIC } from "../archive/format.ts";
@@ -74,4 +74,13 @@ export async function checkOutput(option: string, path: string, inputs: string[]
 /** The profile of an option that may be missing. */
 export async function profileAt(path: string | undefined): Promise<ModelProfile | undefined> {
   return path === undefined ? undefined : aboutFile(path, () => readProfile(path));
+}
+
+/** A text as UTF-8. */
+export async function readText(path: string): Promise<string> {
+  try {
+    return await readFile(path, "utf8");
+  } catch (cause) {
+    throw fileError("read", path, cause);
+  }
 }

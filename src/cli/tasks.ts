@@ -1,15 +1,13 @@
 /** `svdq tasks`: what a real language model still finds in its cache, asked and answered. */
-import { readFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import type { Command } from "commander";
-import { fileError } from "../archive/atomic-file.ts";
 import { readGgufModel } from "../engines/llama-cpp.ts";
 import { ENDS, EVAL_METHODS } from "../evaluation/eval/methods.ts";
 import { openNodeLlama } from "../evaluation/eval/node-llama-cpp.ts";
 import { TASKS } from "../evaluation/tasks/index.ts";
 import { checkTasks, evaluateTasks, taskTable } from "../evaluation/tasks/run.ts";
 import { aboutFile, asUsage, UsageError } from "./failure.ts";
-import { profileAt } from "./files.ts";
+import { profileAt, readText } from "./files.ts";
 import { type Io, print } from "./io.ts";
 import { chooseByName, nameList } from "./methods.ts";
 import { positiveInteger } from "./numbers.ts";
@@ -78,13 +76,5 @@ async function runTasks(io: Io, flags: TaskFlags): Promise<void> {
     print(io, json, rows, () => columns(titles, lines));
   } finally {
     await engine.dispose();
-  }
-}
-
-async function readText(path: string): Promise<string> {
-  try {
-    return await readFile(path, "utf8");
-  } catch (cause) {
-    throw fileError("read", path, cause);
   }
 }
