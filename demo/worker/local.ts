@@ -48,7 +48,7 @@ async function settingsOf(options: LocalOptions): Promise<MiniflareOptions> {
       STORAGE: options.storage,
       ORIGINS: options.origins ?? "",
       BUDGET_BYTES: String(options.budgetBytes ?? 1e10),
-      MOST_PREFIX_BYTES: String(options.mostPrefixBytes ?? 2 ** 26),
+      MOST_PREFIX_BYTES: String(options.mostPrefixBytes ?? 2 ** 25),
       TENANTS: JSON.stringify(Object.fromEntries(digests)),
       SALT: "a secret of this machine only",
     },
