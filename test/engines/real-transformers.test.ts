@@ -7,7 +7,7 @@ import { compressCache, restoreCache } from "../../src/engines/transformers-js.t
 import type { Runtime } from "../../src/runtime/runtime.ts";
 import { openFixture } from "../support/live-cache.ts";
 import { PLATFORMS } from "../support/platforms.ts";
-import { type CausalModel, loadTransformers, type RealTensor } from "../support/real-engines.ts";
+import { type CausalModel, loadTransformers, type RealTensor, type Transformers } from "../support/real-engines.ts";
 
 const FOLDER = "SmolLM2-135M-Instruct-ONNX";
 const transformers = loadTransformers();
@@ -19,7 +19,7 @@ const PROMPT = 160;
 const NEW_TOKENS = 12;
 
 describe.skipIf(!transformers || !isThere)("Transformers.js, SmolLM2-135M", () => {
-  const { Tensor, DynamicCache, env, AutoModelForCausalLM } = transformers!;
+  const { Tensor, DynamicCache, env, AutoModelForCausalLM } = transformers ?? ({} as Transformers);
   let runtime: Runtime;
   let model: CausalModel;
   let cache: Record<string, RealTensor>;

@@ -15,7 +15,7 @@ interface NeedleOptions {
   asked?: number;
 }
 
-/** A number of six digits is about as much as small models copy. */
+/** A number of seven digits is about as much as small models copy. */
 const DIGITS = 7;
 const TOKENS = { number: 16, uuid: 48 };
 
