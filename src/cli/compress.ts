@@ -4,6 +4,7 @@ import { writeArchive } from "../archive/writer.ts";
 import { compress } from "../codec/compress.ts";
 import { type CodecOptions, checkOptions, DEFAULT_OPTIONS } from "../codec/options.ts";
 import { withProfile } from "../engines/profile.ts";
+import { groupingOption } from "./codec-flags.ts";
 import { asUsage } from "./failure.ts";
 import { checkOutput, fileBytes, profileAt, withDump } from "./files.ts";
 import { type Io, print } from "./io.ts";
@@ -33,11 +34,7 @@ export function addCompress(program: Command, io: Io): void {
     .requiredOption("-o, --output <archive>", "archive to write")
     .option("--key-bits <bits>", "mean bits of a key element, over all layers", number, defaults.keyBits)
     .option("--value-bits <bits>", "mean bits of a value element", number, defaults.valueBits)
-    .addOption(
-      new Option("--grouping <heads>", "kv heads that share a basis: all of a layer, or each head alone")
-        .choices(["layer", "head"])
-        .default(defaults.grouping),
-    )
+    .addOption(groupingOption())
     .option(
       "--anchor-span <tokens>",
       "keys are rotated inside a span only: 1 before RoPE, none after it, or a power of two between",

@@ -12,3 +12,15 @@ export function positiveInteger(text: string): number {
   if (!Number.isSafeInteger(value) || value < 1) throw new InvalidArgumentError("Expected an integer of at least 1.");
   return value;
 }
+
+export function positiveNumber(text: string): number {
+  const value = number(text);
+  if (value <= 0) throw new InvalidArgumentError("Expected a number above 0.");
+  return value;
+}
+
+export function notNegative(text: string): number {
+  const value = number(text);
+  if (value < 0) throw new InvalidArgumentError("Expected a number from 0 on.");
+  return value;
+}

@@ -3,6 +3,7 @@ import { Command } from "commander";
 import { addAttend } from "./attend.ts";
 import { addCompare } from "./compare.ts";
 import { addCompress } from "./compress.ts";
+import { addCost } from "./cost.ts";
 import { addEval } from "./eval.ts";
 import { EXIT, exitCodeOf, messageOf } from "./failure.ts";
 import { addInspect } from "./inspect.ts";
@@ -50,7 +51,7 @@ function programFor(io: Io): Command {
       outputError: () => undefined,
     })
     .addHelpText("afterAll", EPILOGUE);
-  for (const add of [addInspect, addCompress, addRestore, addCompare, addAttend, addProfile, addEval, addTasks])
-    add(program, io);
+  const commands = [addInspect, addCompress, addRestore, addCompare, addAttend, addProfile, addEval, addTasks, addCost];
+  for (const add of commands) add(program, io);
   return program;
 }
