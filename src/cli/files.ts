@@ -73,7 +73,13 @@ export async function checkOutput(option: string, path: string, inputs: string[]
 
 /** The profile of an option that may be missing. */
 export async function profileAt(path: string | undefined): Promise<ModelProfile | undefined> {
-  return path === undefined ? undefined : aboutFile(path, () => readProfile(path));
+  if (path === undefined) return undefined;
+  return aboutFile(path, async () => {
+    if (await isArchive(path)) {
+      throw new InputError(`${path}: expected a profile, as svdq profile writes it, got an svdq archive`);
+    }
+    return readProfile(path);
+  });
 }
 
 /** A text as UTF-8. */

@@ -45,5 +45,9 @@ describe("--profile", () => {
     const none = await svdq(["compress", pathOf("dump"), "-o", pathOf("a"), "--profile", FIXTURE]);
     expect(none).toMatchObject({ code: 3, stdout: "" });
     expect(none.stderr).toContain("svdq_profile");
+    await svdqJson("compress", FIXTURE, "-o", pathOf("c.svdq"));
+    const archive = await svdq(["compress", FIXTURE, "-o", pathOf("a"), "--profile", pathOf("c.svdq")]);
+    expect(archive).toMatchObject({ code: 3, stdout: "" });
+    expect(archive.stderr).toMatch(/c\.svdq: expected a profile, as svdq profile writes it, got an svdq archive\n$/);
   });
 });
