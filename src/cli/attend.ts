@@ -9,11 +9,11 @@ import { withDump } from "./files.ts";
 import { type Io, print } from "./io.ts";
 import { number } from "./numbers.ts";
 import { withProgress } from "./progress.ts";
-import { facts, percent, thousands } from "./text.ts";
+import { columns, facts, percent, thousands } from "./text.ts";
 
 interface AttendFlags extends Partial<Pick<CacheOptions, "selection">> {
   queries: string;
-  budget?: number;
+  budget?: number[];
   scoreStep: number;
   mixTolerance: number;
   json?: boolean;
@@ -31,7 +31,11 @@ export function addAttend(program: Command, io: Io): void {
     )
     .argument("<archive>", "archive of the dump's first tokens, as compress writes it")
     .requiredOption("--queries <dump>", "safetensors dump with a continuation and its queries")
-    .option("--budget <tokens>", "coded tokens to attend to, or a part of them, as 1/32 or 0.03 (default: all)", budget)
+    .option(
+      "--budget <tokens>",
+      "coded tokens to attend to, or a part of them, as 1/32 or 0.03 (default: all); a row each of several, as 1/4,1/32",
+      (text) => text.split(",").map(budget),
+    )
     .addOption(
       new Option(
         "--selection <way>",
@@ -59,21 +63,50 @@ async function runAttend(io: Io, archive: string, { queries, json, ...flags }: A
   if (flags.selection !== undefined && flags.budget === undefined) {
     throw new UsageError("--selection: expected --budget with it, got none");
   }
-  const { budget, selection: wanted, scoreStep, mixTolerance } = asUsage(() => checkCacheOptions({ ...flags }));
+  const budgets = flags.budget ?? [null];
+  const checked = asUsage(() => budgets.map((budget) => checkCacheOptions({ ...flags, budget })));
   const coded = await readArchive(archive);
-  const selection = isInPlace(coded.anchorSpan) ? wanted : "landmarks";
-  const options = { budget, selection, scoreStep, mixTolerance };
+  const settings = { grouping: coded.layers[0].keys.length > 1 ? "head" : "layer", anchorSpan: coded.anchorSpan };
   const runtime = await io.createRuntime();
-  const result = await withDump(queries, undefined, (context) =>
+  const results = await withDump(queries, undefined, (context) =>
     withDump(queries, context.heldTokens, (all) =>
-      withProgress(io, coded.geometry.layerCount, (bar) =>
-        replay(runtime, coded, all, options, { signal: io.signal, onProgress: () => bar.step("attend") }),
-      ),
+      withProgress(io, coded.geometry.layerCount * budgets.length, async (bar) => {
+        const found: Result[] = [];
+        for (const { budget, selection: wanted, scoreStep, mixTolerance } of checked) {
+          const selection = isInPlace(coded.anchorSpan) ? wanted : "landmarks";
+          const options = { budget, selection, scoreStep, mixTolerance };
+          const work = { signal: io.signal, onProgress: () => bar.step("attend") };
+          found.push({ ...settings, ...options, ...(await replay(runtime, coded, all, options, work)) });
+        }
+        return found;
+      }),
     ),
   );
-  const settings = { grouping: coded.layers[0].keys.length > 1 ? "head" : "layer", anchorSpan: coded.anchorSpan };
-  print(io, json, { input: archive, queries, ...settings, ...options, ...result }, () => describe(result, options));
+  const rows = results.map((result) => ({ input: archive, queries, ...result }));
+  if (rows.length > 1) print(io, json, rows, () => budgetTable(results));
+  else print(io, json, rows[0], () => describe(results[0], results[0]));
 }
+
+type Result = Replay & Pick<CacheOptions, "budget" | "selection" | "scoreStep" | "mixTolerance">;
+
+/** A budget each: how much of what exact attention looks at is kept, and what that costs. */
+function budgetTable(results: Result[]): string {
+  const titles = ["budget", "by", "weight %", "top 64 %", "KL among them", "output error", "ms a token", "bytes read"];
+  const lines = results.map((result) => [
+    budgetText(result.budget),
+    result.selection,
+    (100 * result.attendedWeight).toFixed(1),
+    (100 * result.recall).toFixed(1),
+    result.attentionKl.toFixed(4),
+    result.outputError.toFixed(4),
+    (1000 * result.secondsPerToken).toFixed(2),
+    thousands(result.bytesRead),
+  ]);
+  return columns(titles, lines);
+}
+
+const budgetText = (budget: number | null): string =>
+  budget === null ? "all" : budget < 1 ? percent(budget) : thousands(budget);
 
 function speed({ secondsPerToken, secondsPerTokenF32 }: Replay): string {
   const ratio = secondsPerTokenF32 / secondsPerToken;
@@ -90,7 +123,7 @@ function describe(replay: Replay, { budget, selection }: Pick<CacheOptions, "bud
     ["attention KL", `${replay.attentionKl.toPrecision(3)} nats${budget === null ? "" : ", among tokens attended to"}`],
   ];
   if (budget !== null) {
-    const chosen = budget < 1 ? `${percent(budget)} of coded tokens` : `${thousands(budget)} coded tokens`;
+    const chosen = `${budgetText(budget)} ${budget < 1 ? "of " : ""}coded tokens`;
     rows.push([
       "selection",
       `${chosen} by ${selection}: ${percent(replay.attendedWeight)} of the weight, ${percent(replay.recall)} of the top 64 tokens`,

@@ -72,6 +72,18 @@ describe("attend", () => {
     expect(all).toMatchObject({ recall: 1, attendedWeight: 1 });
   });
 
+  it("prints a row each of several budgets, the same as one by one", async () => {
+    const rows = await attendOn(SPAN_256, "--budget", "1/4,1/16");
+    expect(rows).toMatchObject([{ budget: 0.25 }, { budget: 1 / 16 }]);
+    expect(rows[0].recall).toBeGreaterThan(rows[1].recall);
+    const one = await svdqJson("attend", archive, "--queries", FIXTURE, "--budget", "1/16");
+    for (const name of ["recall", "attendedWeight", "attentionKl", "outputError", "bytesRead"]) {
+      expect(rows[1][name]).toBe(one[name]);
+    }
+    const { stdout } = await svdq(["attend", archive, "--queries", FIXTURE, "--budget", "1/4,64"]);
+    expect(stdout).toMatch(/^budget +by +weight % +top 64 % .*\n25\.0 % +planes .*\n64 +planes .*\n$/);
+  });
+
   it("goes by landmarks where spans are short", async () => {
     const result = await attendOn(["--anchor-span", "1"], "--budget", "1/8");
     expect(result).toMatchObject({ anchorSpan: 1, selection: "landmarks" });
