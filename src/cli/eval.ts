@@ -1,14 +1,18 @@
 /** `svdq eval`: what the codec and its peers cost a real language model, by what it then says. */
 import { availableParallelism } from "node:os";
+import { basename } from "node:path";
 import type { Command } from "commander";
 import { writeFileAtomically } from "../archive/atomic-file.ts";
 import { openGguf, readGgufModel } from "../engines/llama-cpp.ts";
+import type { EvalEngine } from "../evaluation/eval/engine.ts";
 import { evaluate, STEPS_A_TEXT } from "../evaluation/eval/evaluate.ts";
-import { ENDS, EVAL_METHODS, FLOOR } from "../evaluation/eval/methods.ts";
+import { type BitPair, ENDS, EVAL_METHODS, FLOOR, methodsWith } from "../evaluation/eval/methods.ts";
 import { openNodeLlama } from "../evaluation/eval/node-llama-cpp.ts";
-import { evalSvg, evalTable } from "../evaluation/eval/report.ts";
-import { cutText, type EvalText } from "../evaluation/eval/text.ts";
-import { aboutFile, UsageError } from "./failure.ts";
+import { type EvalRow, evalSvg, evalTable, textTable } from "../evaluation/eval/report.ts";
+import { cutText, type EvalText, type Lengths } from "../evaluation/eval/text.ts";
+import { TEXTS } from "../evaluation/texts/index.ts";
+import { bitPairs } from "./bits.ts";
+import { aboutFile, asUsage, UsageError } from "./failure.ts";
 import { checkOutput, profileAt, readText } from "./files.ts";
 import { type Io, print } from "./io.ts";
 import { chooseByName, nameList } from "./methods.ts";
@@ -18,15 +22,21 @@ import { columns } from "./text.ts";
 
 interface EvalFlags {
   model: string;
-  text: string[];
+  text?: string[];
+  seed: number;
   context: number;
-  continue: number;
+  continue?: number;
   methods?: string[];
+  bits?: BitPair[];
   profile?: string;
   threads: number;
   svg?: string;
+  byText?: boolean;
   json?: boolean;
 }
+
+/** Tokens scored of the user's texts, and of those that svdq brings: there are four, and the run shall be short. */
+const CONTINUATION = { own: 256, builtIn: 128 };
 
 export function addEval(program: Command, io: Io): void {
   program
@@ -37,44 +47,53 @@ export function addEval(program: Command, io: Io): void {
         "method and compares what the model says of the text's continuation with what it says through the exact state.\n" +
         "Prints a row a method, over all texts: bits of a coded element without and with the basis, change of\n" +
         "perplexity, mean and 99th percentile KL divergence in nats, agreement of the likeliest token, KL as part of\n" +
-        "that of a cache without far tokens, seconds to compress and restore. Needs node-llama-cpp, which npm install\n" +
-        "node-llama-cpp brings to the working directory.",
+        "that of a cache without far tokens, seconds to compress and restore; then KL text by text. Without --text it\n" +
+        "takes four texts of its own: prose, and three made ones that cannot go on without their far context (code,\n" +
+        "records, needles). Needs node-llama-cpp, which npm install node-llama-cpp brings to the working directory.",
     )
     .requiredOption("--model <gguf>", "model; f32 or f16 weights, because quantized ones add noise")
-    .requiredOption("--text <files...>", "texts longer than context and continuation")
+    .option("--text <files...>", "your own texts, longer than context and continuation")
+    .option("--seed <number>", "of the made texts", positiveInteger, 1)
     .option("--context <tokens>", "tokens to compress", positiveInteger, 2048)
-    .option("--continue <tokens>", "tokens to score", positiveInteger, 256)
+    .option(
+      "--continue <tokens>",
+      `tokens to score of each text (default: ${CONTINUATION.own}, of svdq's own texts ${CONTINUATION.builtIn})`,
+      positiveInteger,
+    )
     .option("--methods <names>", "only methods whose name contains one of these, as turboquant,kivi", nameList)
+    .option("--bits <pairs>", "settings of the codec, keys/values or one number, as 1.25/2,2/2,3", bitPairs)
     .option("--profile <file>", "the model's profile, whose queries give the codec its metric, see svdq profile")
     .option("--threads <count>", "threads of llama.cpp", positiveInteger, availableParallelism())
     .option("--svg <file>", "also plot KL against bits")
+    .option("--by-text", "JSON: also the mean KL of each text")
     .option("--json", "print JSON")
     .action((flags: EvalFlags) => runEval(io, flags));
 }
 
 async function runEval(io: Io, flags: EvalFlags): Promise<void> {
-  const { model: modelPath, text: paths, context, continue: continuation, threads, svg, json } = flags;
+  const { model: modelPath, text: paths, context, threads, svg, json } = flags;
+  const continuation = flags.continue ?? (paths ? CONTINUATION.own : CONTINUATION.builtIn);
+  const all = flags.bits ? methodsWith(flags.bits) : EVAL_METHODS;
   // Every row is to be read beside the floor.
-  const methods = [FLOOR, ...chooseByName(EVAL_METHODS, flags.methods).filter((method) => method !== FLOOR)];
+  const methods = [FLOOR, ...chooseByName(all, flags.methods).filter((method) => method !== FLOOR)];
   const least = ENDS.sinks + ENDS.recent + 1;
   if (context < least) throw new UsageError(`--context: expected at least ${least}, got ${context}`);
   if (svg !== undefined)
-    await checkOutput("--svg", svg, [modelPath, ...paths, ...(flags.profile ? [flags.profile] : [])]);
+    await checkOutput("--svg", svg, [modelPath, ...(paths ?? []), ...(flags.profile ? [flags.profile] : [])]);
   const profile = await profileAt(flags.profile);
   const model = await aboutFile(modelPath, () => readGgufModel(modelPath));
   const note = (await hasQuantizedWeights(modelPath))
     ? "note: quantized weights turn any tiny change into noise; no row can be below the first. See docs/eval.md.\n"
     : "";
-  const strings = await Promise.all(paths.map(readText));
+  const strings = paths && (await Promise.all(paths.map(readText)));
   const runtime = await io.createRuntime();
   // A few more than are fed, so that the engine never shifts its context.
   const contextSize = context + continuation + 16;
   const engine = await (io.openEngine ?? openNodeLlama)({ modelPath, contextSize, threads });
   try {
-    const texts: EvalText[] = [];
-    for (const [i, path] of paths.entries()) {
-      texts.push(await aboutFile(path, async () => cutText(engine, strings[i], { context, continuation })));
-    }
+    const lengths = { context, continuation };
+    const texts =
+      paths && strings ? await ownTexts(engine, paths, strings, lengths) : builtInTexts(engine, flags.seed, lengths);
     const rows = await withProgress(io, texts.length * (STEPS_A_TEXT + methods.length), (bar) =>
       evaluate(runtime, engine, model, texts, methods, {
         profile,
@@ -87,11 +106,32 @@ async function runEval(io: Io, flags: EvalFlags): Promise<void> {
       await writeFileAtomically(svg, (write) => write(bytes), { signal: io.signal });
     }
     if (json) io.stderr.write(note);
-    const { titles, lines } = evalTable(rows);
-    print(io, json, rows, () => columns(titles, lines) + note);
+    print(io, json, flags.byText ? rows : rows.map(({ byText: _, ...row }) => row), () => tables(rows) + note);
   } finally {
     await engine.dispose();
   }
+}
+
+async function ownTexts(engine: EvalEngine, paths: string[], strings: string[], lengths: Lengths): Promise<EvalText[]> {
+  const texts: EvalText[] = [];
+  for (const [i, path] of paths.entries()) {
+    texts.push(await aboutFile(path, async () => cutText(engine, basename(path), strings[i], lengths)));
+  }
+  return texts;
+}
+
+const builtInTexts = (engine: EvalEngine, seed: number, lengths: Lengths): EvalText[] =>
+  TEXTS.map(({ name, text }) => {
+    const string = text(seed, lengths.context, (part) => engine.tokenize(part).length);
+    return asUsage(() => cutText(engine, name, string, lengths));
+  });
+
+function tables(rows: EvalRow[]): string {
+  const all = evalTable(rows);
+  const text = columns(all.titles, all.lines);
+  if (rows[0].byText.length < 2) return text;
+  const parts = textTable(rows);
+  return `${text}\n${columns(parts.titles, parts.lines)}`;
 }
 
 /** f32, f16 and bf16 in ggml's numbering; norms and the like are f32 in any file. */

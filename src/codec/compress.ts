@@ -4,6 +4,7 @@ import { breathe } from "../runtime/breathe.ts";
 import type { Frame } from "../runtime/heap.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { allocate, schedule } from "./allocation.ts";
+import type { Basis } from "./basis.ts";
 import type { CodedCache, CodedGroup, CodedLayer } from "./coded.ts";
 import { checkGeometry, rowDim } from "./geometry.ts";
 import { analyseKeys, type CodedRange, encodeKeys, type KeyBasis } from "./key-codec.ts";
@@ -12,10 +13,10 @@ import { type CodecOptions, checkOptions } from "./options.ts";
 import { checkRotary } from "./rotary.ts";
 import { type CacheSource, ELEMENT_BYTES, type ElementType, type QueryData, type TensorData } from "./source.ts";
 import { endsOfHeads, loadTensor, putF32 } from "./tensors.ts";
-import { encodeValues } from "./value-codec.ts";
+import { analyseValues, encodeValues } from "./value-codec.ts";
 
 export interface Progress {
-  phase: "analyse keys" | "encode keys" | "encode values" | "restore";
+  phase: "analyse keys" | "analyse values" | "encode keys" | "encode values" | "restore";
   layer: number;
   layerCount: number;
 }
@@ -77,16 +78,16 @@ export function checkSource(source: CacheSource): void {
   checkRotary(source.rotary, source.geometry.headDim);
 }
 
-/** Codes of the keys of every layer. */
-export async function compressKeys(
+/** Bases of the keys of every layer, of its head groups. */
+export async function analyseAllKeys(
   runtime: Runtime,
   source: CacheSource,
   options: CodecOptions,
   work: WorkOptions = {},
-): Promise<CodedTensor[]> {
+): Promise<KeyBasis[][]> {
   const { geometry, rotary } = source;
   const range = rangeOf(source.tokenCount, options);
-  const bases: KeyBasis[][] = await eachLayer(source, "analyse keys", work, async (layer) => {
+  return eachLayer(source, "analyse keys", work, async (layer) => {
     const [key, query] = [await source.key(layer), await source.query?.(layer)];
     const moments = query ? undefined : await source.queryMoments?.(layer);
     return runtime.heap.scratch((frame) => {
@@ -97,6 +98,18 @@ export async function compressKeys(
       return analyseKeys(runtime, geometry, rotary, options, range, keysPtr, queries);
     });
   });
+}
+
+/** Codes of the keys of every layer. */
+export async function compressKeys(
+  runtime: Runtime,
+  source: CacheSource,
+  options: CodecOptions,
+  work: WorkOptions = {},
+): Promise<CodedTensor[]> {
+  const { geometry, rotary } = source;
+  const range = rangeOf(source.tokenCount, options);
+  const bases = await analyseAllKeys(runtime, source, options, work);
   const widths = allocateKeys(bases, options);
   return eachLayer(source, "encode keys", work, async (layer) => {
     const key = await source.key(layer);
@@ -123,6 +136,24 @@ export async function compressValues(
       const valuesPtr = loadTensor(runtime, frame, `layer ${layer} value`, value, range.tokens * rowDim(geometry));
       const groups = encodeValues(runtime, geometry, options, range, valuesPtr);
       return { groups, exact: exactEnds(value, source, options), type: value.type };
+    });
+  });
+}
+
+/** Bases of the directions of the values of every layer, of its head groups. */
+export async function analyseAllValues(
+  runtime: Runtime,
+  source: CacheSource,
+  options: CodecOptions,
+  work: WorkOptions = {},
+): Promise<Basis[][]> {
+  const { geometry } = source;
+  const range = rangeOf(source.tokenCount, options);
+  return eachLayer(source, "analyse values", work, async (layer) => {
+    const value = await source.value(layer);
+    return runtime.heap.scratch((frame) => {
+      const valuesPtr = loadTensor(runtime, frame, `layer ${layer} value`, value, range.tokens * rowDim(geometry));
+      return analyseValues(runtime, geometry, options, range, valuesPtr);
     });
   });
 }

@@ -42,8 +42,7 @@ function encodeValueGroup(
     const dim = group.headCount * geometry.headDim;
     const rowsPtr = gatherGroup(runtime, frame, geometry, range, valuesPtr, group);
     const norms = toDirections(runtime, rowsPtr, range.count, dim);
-    const rank = rankFor(dim, options.valueBits);
-    const basis = findBasis(runtime, { rowsPtr, rowCount: range.count, dim, centrePtr: 0, weightsPtr: 0, rank });
+    const basis = basisOfDirections(runtime, rowsPtr, range.count, dim, options);
     const widths = allocateValues(basis, options.valueBits);
     const coded = encodeGroup(runtime, {
       rowsPtr,
@@ -56,6 +55,35 @@ function encodeValueGroup(
     });
     return { ...group, ...coded, norms };
   });
+}
+
+/** Bases of the head groups of one layer, of what `encodeValues` codes. valuesPtr: (kvHeads, tokens, headDim) f32. */
+export function analyseValues(
+  runtime: Runtime,
+  geometry: Geometry,
+  options: CodecOptions,
+  range: CodedRange,
+  valuesPtr: number,
+): Basis[] {
+  return headGroups(geometry, options.grouping).map((group) =>
+    runtime.heap.scratch((frame) => {
+      const dim = group.headCount * geometry.headDim;
+      const rowsPtr = gatherGroup(runtime, frame, geometry, range, valuesPtr, group);
+      toDirections(runtime, rowsPtr, range.count, dim);
+      return basisOfDirections(runtime, rowsPtr, range.count, dim, options);
+    }),
+  );
+}
+
+function basisOfDirections(
+  runtime: Runtime,
+  rowsPtr: number,
+  rowCount: number,
+  dim: number,
+  options: CodecOptions,
+): Basis {
+  const rank = rankFor(dim, options.valueBits);
+  return findBasis(runtime, { rowsPtr, rowCount, dim, centrePtr: 0, weightsPtr: 0, rank });
 }
 
 /** From these on, 1-bit channels of values bring no accuracy (docs/adr/0011) and cost time wherever values are mixed. */

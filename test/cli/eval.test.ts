@@ -80,6 +80,44 @@ describe("eval", () => {
     }
   });
 
+  it("takes settings of the codec, in place of those of the table", async () => {
+    const names = (await rowsOf(["--bits", "1.5/2.5, 3"])).map((row) => row.method);
+    expect(names.filter((name) => name.startsWith("codec"))).toEqual([
+      "codec layer span 1 K 1.5 V 2.5",
+      "codec layer span 1 K 3 V 3",
+    ]);
+    expect(names).toContain("TurboQuant 3");
+    const chosen = await rowsOf(["--bits", "4", "--methods", "codec"]);
+    expect(chosen.map((row) => row.method)).toEqual(["8-bit rounding", "codec layer span 1 K 4 V 4"]);
+  });
+
+  it("says KL text by text, in a second table or where JSON is to have it", async () => {
+    const flags = ["--methods", "q4_0,window"];
+    const texts = ["a.txt", "b.txt"];
+    const { stdout } = await evalOf(flags, { texts });
+    const [first, second] = stdout.trimEnd().split("\n\n");
+    expect(first.split("\n")).toHaveLength(4);
+    expect(second.split("\n")[0]).toMatch(/^KL by text +a\.txt +lost % +b\.txt +lost %$/);
+    expect(second.split("\n")[2]).toMatch(/^window only .* 100\.0 .* 100\.0$/);
+    const rows = await rowsOf([...flags, "--by-text"], { texts });
+    for (const { kl, byText } of rows) {
+      expect(byText.map(({ text }) => text)).toEqual(texts);
+      expect((byText[0].kl + byText[1].kl) / 2).toBeCloseTo(kl, 10);
+    }
+  });
+
+  it("brings texts of its own, 128 tokens of each scored", async () => {
+    const outcome = await svdq(
+      ["eval", "--model", pathOf("model.gguf"), "--context", "600", "--methods", "q8_0", "--json", "--by-text"],
+      { openEngine: engine.open },
+    );
+    expect(outcome).toMatchObject({ code: 0, stderr: "" });
+    const [{ byText }] = JSON.parse(outcome.stdout) as EvalRow[];
+    expect(byText.map(({ text }) => text)).toEqual(["novel", "code", "records", "needles"]);
+    expect(engine.options!.contextSize).toBe(600 + 128 + 16);
+    expect(engine.scored).toEqual(new Array(4 * 3 * 8).fill(16));
+  });
+
   it("prints a table and writes the chart", async () => {
     const svg = pathOf("eval.svg");
     const flags = ["--methods", "span 1 K,q4_0,window", "--svg", svg];
@@ -135,7 +173,13 @@ describe("refused, with nothing on stdout:", () => {
     expectFailure(await evalOf(["--context", "68"]), 2, /^svdq: --context: expected at least 69, got 68\n$/);
     expectFailure(await evalOf(["--continue", "0"]), 2, /--continue/);
     expectFailure(await evalOf(["--svg", pathOf("a.txt")]), 2, /^svdq: --svg: expected another file/);
-    expectFailure(await svdq(["eval", "--model", pathOf("model.gguf")]), 2, /--text/);
+    for (const bits of ["x", "1/2/3", "2,", "0/2", "2/99"]) {
+      expectFailure(await evalOf(["--bits", bits]), 2, /--bits|-bits: expected/);
+    }
+    const long = await svdq(["eval", "--model", pathOf("model.gguf"), "--context", "9000"], {
+      openEngine: engine.open,
+    });
+    expectFailure(long, 2, /^svdq: --text: expected at least 9129 tokens .*, got \d+\n$/);
   });
 
   it.skipIf(findNodeLlama())("no node-llama-cpp", async () => {

@@ -42,7 +42,13 @@ export async function evaluate(
   methods: EvalMethod[],
   options: EvaluateOptions = {},
 ): Promise<EvalRow[]> {
-  const sums = methods.map(() => ({ measures: new Measures(), bits: 0, bitsWithBasis: 0, seconds: 0 }));
+  const runs: MethodRun[] = methods.map(() => ({
+    all: new Measures(),
+    texts: [],
+    bits: 0,
+    bitsWithBasis: 0,
+    seconds: 0,
+  }));
   const folder = await mkdtemp(join(tmpdir(), "svdq-eval-"));
   const path = join(folder, "state.bin");
   const { signal, onStep } = options;
@@ -59,14 +65,18 @@ export async function evaluate(
       await score(engine, path, text, signal, (p) => exact.push(p));
       onStep?.("exact");
       for (const [i, method] of methods.entries()) {
-        const sum = sums[i];
+        const run = runs[i];
+        const own = new Measures();
+        run.texts.push(own);
         const start = performance.now();
         const { file, bits, bitsWithBasis } = await method.apply(runtime, state, source, work);
-        sum.seconds += (performance.now() - start) / 1000 / texts.length;
-        sum.bits += bits / texts.length;
-        sum.bitsWithBasis += bitsWithBasis / texts.length;
+        run.seconds += (performance.now() - start) / 1000 / texts.length;
+        run.bits += bits / texts.length;
+        run.bitsWithBasis += bitsWithBasis / texts.length;
         await writeFile(path, file);
-        await score(engine, path, text, signal, (q, at) => sum.measures.add(exact[at], q, text.next[at]));
+        await score(engine, path, text, signal, (q, at) => {
+          for (const measures of [run.all, own]) measures.add(exact[at], q, text.next[at]);
+        });
         onStep?.(method.name);
       }
     }
@@ -74,9 +84,19 @@ export async function evaluate(
     await rm(folder, { recursive: true, force: true });
   }
   return methods.map(({ name }, i) => {
-    const { measures, bits, bitsWithBasis, seconds } = sums[i];
-    return { method: name, bits, bitsWithBasis, ...measures.result(), seconds };
+    const { all, texts: measures, bits, bitsWithBasis, seconds } = runs[i];
+    const byText = texts.map((text, t) => ({ text: text.name, kl: measures[t].result().kl }));
+    return { method: name, bits, bitsWithBasis, ...all.result(), seconds, byText };
   });
+}
+
+/** What is gathered of one method, over texts. */
+interface MethodRun {
+  all: Measures;
+  texts: Measures[];
+  bits: number;
+  bitsWithBasis: number;
+  seconds: number;
 }
 
 /** Loads a state and hands out the distribution after each token fed. */

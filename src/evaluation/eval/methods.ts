@@ -32,8 +32,6 @@ export interface Restored {
 
 export interface EvalMethod {
   name: string;
-  /** Settings of one codec, for the chart. */
-  family?: string;
   apply(runtime: Runtime, state: LlamaState, source: CacheSource, work: WorkOptions): Promise<Restored>;
 }
 
@@ -45,7 +43,6 @@ export function cacheOf(state: LlamaState, model: GgufModel, profile?: ModelProf
 
 const ours = (family: string, keyBits: number, valueBits: number, options: Partial<CodecOptions>): EvalMethod => ({
   name: `${family} K ${keyBits} V ${valueBits}`,
-  family,
   apply: codec({ keyBits, valueBits, ...options }),
 });
 
@@ -62,25 +59,43 @@ const peers = (): EvalMethod[] => {
   return keys.map((key, i) => pair(key, values[i]));
 };
 
+/** Settings of one codec, which a chart joins by a line; undefined for a peer. */
+export const familyOf = (name: string): string | undefined => /^(codec .*) K [\d.]+ V [\d.]+$/.exec(name)?.[1];
+
+/** Mean bits of an element. */
+export interface BitPair {
+  keyBits: number;
+  valueBits: number;
+}
+
 export const FLOOR: EvalMethod = pair(rounding("key"), rounding("value"));
 export const WINDOW = "window only";
 export const EVICT = "evict middle";
 
-/** In the order of the table; the floor comes first whatever is chosen. */
-export const EVAL_METHODS: EvalMethod[] = [
+const DEFAULT_FAMILY = "codec layer span 1";
+const DEFAULT_PAIRS: BitPair[] = [
+  { keyBits: 0.75, valueBits: 1 },
+  { keyBits: 1.25, valueBits: 2 },
+  { keyBits: 2, valueBits: 2 },
+  { keyBits: 2, valueBits: 3 },
+];
+
+/** In the order of the table, with the codec at these settings; the floor comes first whatever is chosen. */
+export const methodsWith = (pairs: BitPair[], others: EvalMethod[] = []): EvalMethod[] => [
   FLOOR,
   { name: WINDOW, apply: without(0, 1) },
   { name: EVICT, apply: without(1 / 4, 3 / 4) },
-  ours("codec layer span 1", 0.75, 1, {}),
-  ours("codec layer span 1", 1.25, 2, {}),
-  ours("codec layer span 1", 2, 2, {}),
-  ours("codec layer span 1", 2, 3, {}),
-  ours("codec layer span 256", 1.25, 2, { anchorSpan: 256 }),
-  ours("codec head span 1", 1.25, 2, { grouping: "head" }),
+  ...pairs.map(({ keyBits, valueBits }) => ours(DEFAULT_FAMILY, keyBits, valueBits, {})),
+  ...others,
   paper([8, 4, 2, 1, 1, 0, 0, 0]),
   paper([4, 4, 2, 0, 0, 0, 0, 0]),
   ...peers(),
 ];
+
+export const EVAL_METHODS: EvalMethod[] = methodsWith(DEFAULT_PAIRS, [
+  ours("codec layer span 256", 1.25, 2, { anchorSpan: 256 }),
+  ours("codec head span 1", 1.25, 2, { grouping: "head" }),
+]);
 
 function codec(options: Partial<CodecOptions>): EvalMethod["apply"] {
   return async (runtime, state, source, work) => {

@@ -9,6 +9,7 @@ export interface Lengths {
 }
 
 export interface EvalText {
+  name: string;
   /** (context) */
   context: number[];
   /** (continuation), fed in turn: one must be fed after a load before there is anything to score. */
@@ -21,7 +22,7 @@ export interface EvalText {
 const LETTERS_A_TOKEN = 16;
 
 /** The first tokens of a text. RangeError where there are too few. */
-export function cutText(engine: Pick<EvalEngine, "tokenize">, text: string, lengths: Lengths): EvalText {
+export function cutText(engine: Pick<EvalEngine, "tokenize">, name: string, text: string, lengths: Lengths): EvalText {
   const { context, continuation } = lengths;
   const needed = context + continuation + 1;
   let tokens = engine.tokenize(text.slice(0, needed * LETTERS_A_TOKEN));
@@ -32,6 +33,7 @@ export function cutText(engine: Pick<EvalEngine, "tokenize">, text: string, leng
     );
   }
   return {
+    name,
     context: tokens.slice(0, context),
     fed: tokens.slice(context, needed - 1),
     next: tokens.slice(context + 1, needed),

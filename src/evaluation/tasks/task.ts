@@ -2,6 +2,7 @@
  * A task makes cases of any length from a seed: a context, which is what gets compressed, and a question that follows
  * it. Scored as RULER does (arXiv 2404.06654, string_match): the part of the answers that the model's own words hold.
  */
+import { mostUnits } from "./most-units.ts";
 import { Random } from "./random.ts";
 
 export interface TaskCase {
@@ -36,15 +37,8 @@ export function scoreOf({ answers, any }: TaskCase, output: string): number {
 
 /** The longest case of at most `tokens` tokens of context; RangeError where even one unit is longer. */
 export function longestCase(make: MakeCase, seed: number, tokens: number, count: (text: string) => number): TaskCase {
-  let [low, high] = [0, 1];
   const caseOf = (units: number): TaskCase => make(new Random(seed), units);
-  const fits = (units: number): boolean => count(caseOf(units).context) <= tokens;
-  while (high < 1 << 20 && fits(high)) [low, high] = [high, 2 * high];
-  if (low === 0) throw new RangeError(`context: expected enough for one unit of the task, got ${tokens}`);
-  while (high - low > 1) {
-    const middle = (low + high) >> 1;
-    if (fits(middle)) low = middle;
-    else high = middle;
-  }
-  return caseOf(low);
+  const units = mostUnits((units) => count(caseOf(units).context) <= tokens);
+  if (units === 0) throw new RangeError(`context: expected enough for one unit of the task, got ${tokens}`);
+  return caseOf(units);
 }

@@ -109,7 +109,7 @@ describe.skipIf(!found || !realGguf)("the real model", () => {
     const engine = await openNodeLlama({ ...OPTIONS, modelPath: realGguf! });
     try {
       const prose = Array.from({ length: 60 }, (_, i) => `Chapter ${i} says that number ${i * i} is a square.`);
-      const text = cutText(engine, prose.join("\n"), { context: 240, continuation: 32 });
+      const text = cutText(engine, "prose", prose.join("\n"), { context: 240, continuation: 32 });
       const exact = {
         name: "exact",
         apply: async (_: unknown, state: Parameters<typeof serialiseLlamaState>[0]) => ({
