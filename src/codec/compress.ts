@@ -49,6 +49,16 @@ export async function compress(
   checkSource(source);
   const keys = await compressKeys(runtime, source, options, work);
   const values = await compressValues(runtime, source, options, work);
+  return joinTensors(source, options, keys, values);
+}
+
+/** A cache of its coded keys and values; RangeError where they did not come in one type. */
+export function joinTensors(
+  source: CacheSource,
+  options: CodecOptions,
+  keys: CodedTensor[],
+  values: CodedTensor[],
+): CodedCache {
   const { tokens } = source;
   const layers = keys.map((key, layer) => {
     const value = values[layer];
@@ -107,9 +117,20 @@ export async function compressKeys(
   options: CodecOptions,
   work: WorkOptions = {},
 ): Promise<CodedTensor[]> {
+  const bases = await analyseAllKeys(runtime, source, options, work);
+  return encodeAllKeys(runtime, source, options, bases, work);
+}
+
+/** Codes of the keys of every layer on bases that were found before, bits as the options say. */
+export async function encodeAllKeys(
+  runtime: Runtime,
+  source: CacheSource,
+  options: CodecOptions,
+  bases: KeyBasis[][],
+  work: WorkOptions = {},
+): Promise<CodedTensor[]> {
   const { geometry, rotary } = source;
   const range = rangeOf(source.tokenCount, options);
-  const bases = await analyseAllKeys(runtime, source, options, work);
   const widths = allocateKeys(bases, options);
   return eachLayer(source, "encode keys", work, async (layer) => {
     const key = await source.key(layer);

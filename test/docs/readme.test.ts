@@ -7,7 +7,7 @@ import { testDirectory } from "../support/directory.ts";
 
 const pathOf = testDirectory();
 const README = readFileSync("README.md", "utf8");
-const DOCUMENTS = [".", "docs", "docs/adr", "bench", "demo/worker"].flatMap((folder) =>
+const DOCUMENTS = [".", "docs", "docs/adr", "bench", "demo/worker", "demo/playground"].flatMap((folder) =>
   readdirSync(folder)
     .filter((name) => name.endsWith(".md"))
     .map((name) => join(folder, name)),
