@@ -1,20 +1,23 @@
 /** `svdq compress`: a dump to an archive. */
 import { type Command, Option } from "commander";
 import { writeArchive } from "../archive/writer.ts";
-import { compress } from "../codec/compress.ts";
+import { checkTargetKl } from "../codec/expected-kl.ts";
 import { type CodecOptions, checkOptions, DEFAULT_OPTIONS } from "../codec/options.ts";
 import { withProfile } from "../engines/profile.ts";
 import { groupingOption } from "./codec-flags.ts";
 import { asUsage } from "./failure.ts";
 import { checkOutput, fileBytes, profileAt, withDump } from "./files.ts";
+import { compressForGoal, describeChoice } from "./goal.ts";
 import { type Io, print } from "./io.ts";
-import { number, positiveInteger } from "./numbers.ts";
+import { atLeastOne, number, positiveInteger } from "./numbers.ts";
 import { withProgress } from "./progress.ts";
 import { describeCodes, describeExact, describeSource, formatCodes } from "./summary.ts";
 import { facts, thousands } from "./text.ts";
 
 /** Analysis of keys, coding of keys, coding of values. */
 const PHASES = 3;
+/** Analysis of keys and of values, before bits are chosen. */
+const GOAL_PHASES = 2;
 
 interface CompressFlags extends Omit<CodecOptions, "anchorSpan"> {
   output: string;
@@ -22,6 +25,8 @@ interface CompressFlags extends Omit<CodecOptions, "anchorSpan"> {
   tokens?: number;
   profile?: string;
   json?: boolean;
+  targetKl?: number;
+  ratio?: number;
 }
 
 export function addCompress(program: Command, io: Io): void {
@@ -34,6 +39,16 @@ export function addCompress(program: Command, io: Io): void {
     .requiredOption("-o, --output <archive>", "archive to write")
     .option("--key-bits <bits>", "mean bits of a key element, over all layers", number, defaults.keyBits)
     .option("--value-bits <bits>", "mean bits of a value element", number, defaults.valueBits)
+    .addOption(
+      new Option("--target-kl <nats>", "in place of bits: choose them for this KL divergence of the model's next token")
+        .argParser((text: string) => asUsage(() => checkTargetKl(number(text))))
+        .conflicts(["keyBits", "valueBits", "schedule", "ratio"]),
+    )
+    .addOption(
+      new Option("--ratio <times>", "in place of bits: choose them for a file so many times smaller than f16")
+        .argParser(atLeastOne)
+        .conflicts(["keyBits", "valueBits", "schedule"]),
+    )
     .addOption(groupingOption())
     .option(
       "--anchor-span <tokens>",
@@ -68,30 +83,40 @@ export function addCompress(program: Command, io: Io): void {
 
 async function runCompress(io: Io, file: string, flags: CompressFlags): Promise<void> {
   const start = performance.now();
-  const { output, tokens, profile: profilePath, json, anchorSpan, ...others } = flags;
+  const { output, tokens, profile: profilePath, json, anchorSpan, targetKl, ratio, ...others } = flags;
   const options = asUsage(() => checkOptions({ ...others, anchorSpan: anchorSpan === "none" ? null : anchorSpan }));
   await checkOutput("--output", output, [file, ...(profilePath ? [profilePath] : [])]);
   const runtime = await io.createRuntime();
   const profile = await profileAt(profilePath);
-  const { source, cache } = await withDump(file, tokens, async (dump) => {
+  const goal = { ...(targetKl !== undefined && { targetKl }), ...(ratio !== undefined && { ratio }) };
+  const { source, cache, chosen } = await withDump(file, tokens, async (dump) => {
     const from = profile ? withProfile(dump, profile) : dump;
-    const coded = await withProgress(io, PHASES * dump.geometry.layerCount, (bar) =>
-      compress(runtime, from, options, { signal: io.signal, onProgress: ({ phase }) => bar.step(phase) }),
+    const described = describeSource(dump);
+    const phases = PHASES + ((targetKl ?? ratio) ? GOAL_PHASES : 0);
+    const reached = await withProgress(io, phases * dump.geometry.layerCount, (bar) =>
+      compressForGoal(runtime, from, options, goal, described.f16Bytes, {
+        signal: io.signal,
+        onProgress: ({ phase }) => bar.step(phase),
+      }),
     );
-    return { source: describeSource(dump), cache: coded };
+    return { source: described, ...reached };
   });
   io.signal.throwIfAborted();
   await writeArchive(output, cache);
   const totalBytes = await fileBytes(output);
   const seconds = (performance.now() - start) / 1000;
   const codes = describeCodes(cache);
-  const result = { input: file, output, ...source, ...codes, totalBytes, ratio: source.f16Bytes / totalBytes, seconds };
+  const result = {
+    ...{ input: file, output, ...source, ...codes, totalBytes, ratio: source.f16Bytes / totalBytes, seconds },
+    ...(chosen && { chosen }),
+  };
   print(io, json, result, () => {
     const { geometry } = source;
     const head = facts([
       ["from", `${file}: ${geometry.layerCount} layers of ${geometry.kvHeads} kv heads x ${geometry.headDim}`],
       ["tokens", `${thousands(source.tokens)}, ${describeExact(codes)}`],
       ["to", `${output}: ${thousands(totalBytes)} bytes in ${seconds.toFixed(2)} s`],
+      ...(chosen ? [["chosen", describeChoice(chosen, options)] as [string, string]] : []),
       ["ratio", `${result.ratio.toFixed(2)} times smaller than f16 (${thousands(source.f16Bytes)} bytes)`],
     ]);
     return `${head}\n${formatCodes(codes)}`;

@@ -24,3 +24,9 @@ export function notNegative(text: string): number {
   if (value < 0) throw new InvalidArgumentError("Expected a number from 0 on.");
   return value;
 }
+
+export function atLeastOne(text: string): number {
+  const value = number(text);
+  if (value < 1) throw new InvalidArgumentError("Expected a number from 1 on.");
+  return value;
+}

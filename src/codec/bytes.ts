@@ -1,5 +1,5 @@
 /** Bytes of a compressed cache by kind: everything counts. */
-import type { CodedCache, CodedGroup } from "./coded.ts";
+import type { CodedBasis, CodedCache, CodedGroup } from "./coded.ts";
 import { codedTokens, needsOffsets, segmentsOf } from "./coded.ts";
 import { rowDim } from "./geometry.ts";
 
@@ -17,18 +17,18 @@ export interface KindBytes {
   exact: number;
 }
 
-export const basisBytes = (group: CodedGroup): number => {
-  const dim = group.books.length ? group.basis.codes.length / group.books.length : 0;
-  let bytes = 2 * (group.basis.columnScales?.length ?? 0);
-  for (const width of group.basis.widths) bytes += Math.ceil((dim * width) / 8) + 4 + 1;
+/** Synthesis rows of `dim` elements. */
+export function basisBytes(basis: CodedBasis, dim: number): number {
+  let bytes = 2 * (basis.columnScales?.length ?? 0);
+  for (const width of basis.widths) bytes += Math.ceil((dim * width) / 8) + 4 + 1;
   return bytes;
-};
+}
 
 function add(bytes: KindBytes, group: CodedGroup): void {
   bytes.codes += group.planes.length;
   bytes.scales += group.books.length * (needsOffsets(group) ? 10 : 6);
   bytes.norms += group.norms ? group.norms.codes.length + 8 : 0;
-  bytes.basis += basisBytes(group);
+  bytes.basis += basisBytes(group.basis, group.books.length ? group.basis.codes.length / group.books.length : 0);
   bytes.means += group.centre ? 2 * group.centre.length : 0;
 }
 

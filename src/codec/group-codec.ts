@@ -54,7 +54,7 @@ export function encodeGroup(runtime: Runtime, input: GroupInput): CodedLatents {
 }
 
 /** Channels with bits, widths falling, stronger channels first among equals. */
-function keptChannels(widths: Uint8Array): KeptChannels {
+export function keptChannels(widths: Uint8Array): KeptChannels {
   const channels = Array.from(widths.keys()).filter((channel) => widths[channel] > 0);
   channels.sort((a, b) => widths[b] - widths[a] || a - b);
   return { channels, widths: channels.map((channel) => widths[channel]) };

@@ -1,0 +1,140 @@
+// tsx scripts/calibrate-kl.ts TEXT…: the constants of src/codec/expected-kl.ts, by least squares on log KL of
+// SmolLM2-135M through llama.cpp, over the texts given and four made ones; each setting's KL over what the other texts
+// let expect. ADR 0041 names the texts and has the output. npm run eval:smollm2 brings the model.
+import { readFileSync } from "node:fs";
+import { basename } from "node:path";
+import {
+  type AttentionErrors,
+  keyKlAt,
+  keyWidths,
+  REFERENCE,
+  referenceErrors,
+  spectraOf,
+  valueErrorAt,
+  valueWidths,
+  weighed,
+} from "../src/codec/expected-kl.ts";
+import { checkOptions } from "../src/codec/options.ts";
+import { readGgufModel } from "../src/engines/llama-cpp.ts";
+import { serialiseLlamaState } from "../src/engines/llama-state.ts";
+import { readProfile } from "../src/engines/profile.ts";
+import { evaluate } from "../src/evaluation/eval/evaluate.ts";
+import { type BitPair, ENDS, type EvalMethod, methodsWith } from "../src/evaluation/eval/methods.ts";
+import { openNodeLlama } from "../src/evaluation/eval/node-llama-cpp.ts";
+import { cutText } from "../src/evaluation/eval/text.ts";
+import { TEXTS } from "../src/evaluation/texts/index.ts";
+import { instantiate } from "../src/runtime/runtime.ts";
+
+const MODEL = "models/SmolLM2-135M-Instruct.f32.gguf";
+const MADE = ["code", "records", "needles", "code"];
+/** Not those of `svdq eval`. */
+const FIRST_SEED = 11;
+const LENGTHS = { context: 2048, continuation: 96 };
+const pair = (keyBits: number, valueBits: number): BitPair => ({ keyBits, valueBits });
+const PAIRS = [pair(0.75, 1), pair(1.25, 2), pair(2, 2), pair(2, 3), pair(3, 3), pair(4, 4), pair(8, 2), pair(1.25, 8)];
+
+/** Losses that targets are likely to be. */
+const USUAL = [0.002, 0.06];
+
+/** One setting on one text. */
+interface Point {
+  text: string;
+  pair: BitPair;
+  errors: AttentionErrors;
+  own: AttentionErrors;
+  kl: number;
+}
+
+/** No loss; takes down what the codec makes of each setting's errors. */
+function recorder(found: Omit<Point, "text" | "kl">[]): EvalMethod {
+  const options = checkOptions({ ...ENDS, keyBits: 4, valueBits: 4 });
+  return {
+    name: "exact",
+    async apply(runtime, state, source, work) {
+      const spectra = await spectraOf(runtime, source, options, work);
+      const own = referenceErrors(spectra, options);
+      for (const pair of PAIRS) {
+        const keyKl = keyKlAt(spectra, keyWidths(spectra, options, pair.keyBits));
+        const valueError = valueErrorAt(spectra, valueWidths(spectra, pair.valueBits));
+        found.push({ pair, errors: { keyKl, valueError }, own });
+      }
+      return { bits: 16, bitsWithBasis: 16, file: serialiseLlamaState(state) };
+    },
+  };
+}
+
+async function pointsOf(paths: string[]): Promise<Point[]> {
+  const runtime = await instantiate(new WebAssembly.Module(readFileSync("dist/kernels.wasm")));
+  const [model, profile] = [await readGgufModel(MODEL), await readProfile("test/fixtures/smollm2.profile")];
+  const contextSize = LENGTHS.context + LENGTHS.continuation + 16;
+  const engine = await openNodeLlama({ modelPath: MODEL, contextSize, threads: 2 });
+  const count = (text: string): number => engine.tokenize(text).length;
+  const texts = [
+    ...paths.map((path) => ({ name: basename(path), text: readFileSync(path, "utf8") })),
+    ...MADE.map((name, i) => {
+      const made = TEXTS.find((one) => one.name === name)!;
+      return { name: `${name}, seed ${FIRST_SEED + i}`, text: made.text(FIRST_SEED + i, LENGTHS.context, count) };
+    }),
+  ];
+  const codecs = methodsWith(PAIRS).filter(({ name }) => name.startsWith("codec"));
+  const points: Point[] = [];
+  for (const { name, text } of texts) {
+    const found: Omit<Point, "text" | "kl">[] = [];
+    const cut = [cutText(engine, name, text, LENGTHS)];
+    const rows = await evaluate(runtime, engine, model, cut, [recorder(found), ...codecs], { profile });
+    points.push(...found.map((point, i) => ({ ...point, text: name, kl: rows[i + 1].kl })));
+    console.error(`${name}: done`);
+  }
+  await engine.dispose();
+  return points;
+}
+
+type Constants = { key: number; value: number };
+const expected = ({ errors, own }: Point, { key, value }: Constants): number => {
+  const { keyKl, valueError } = weighed(errors, own);
+  return (key * keyKl + value * valueError) ** 1.25;
+};
+/** Settings that one would use count twice: those with 8 bits are there to tell keys from values. */
+const weightOf = ({ pair }: Point): number => (Math.max(pair.keyBits, pair.valueBits) === 8 ? 1 : 2);
+
+function loss(points: Point[], constants: Constants): number {
+  const sum = points.reduce((sum, p) => sum + weightOf(p) * Math.log(p.kl / expected(p, constants)) ** 2, 0);
+  return sum / points.reduce((sum, p) => sum + weightOf(p), 0);
+}
+
+/** Each constant up or down by a factor that shrinks, as long as that helps. */
+function leastSquares(points: Point[]): Constants {
+  let best: Constants = { key: 1, value: 1 };
+  for (let factor = 2; factor > 1.002; ) {
+    const tries = (["key", "value"] as const).flatMap((name) =>
+      [factor, 1 / factor].map((by) => ({ ...best, [name]: best[name] * by })),
+    );
+    const better = tries.find((one) => loss(points, one) < loss(points, best));
+    if (better) best = better;
+    else factor = Math.sqrt(factor);
+  }
+  return best;
+}
+
+const points = await pointsOf(process.argv.slice(2));
+const all = leastSquares(points);
+const geometricMean = (of: (point: Point) => number): number =>
+  Math.exp(points.reduce((sum, point) => sum + Math.log(of(point)), 0) / points.length);
+console.log(`constants: key ${all.key.toPrecision(4)}, value ${all.value.toPrecision(4)}`);
+console.log(`errors at 2 bits: keys ${geometricMean(({ own }) => own.keyKl).toPrecision(3)}, values`);
+console.log(`  ${geometricMean(({ own }) => own.valueError).toPrecision(3)}; ${JSON.stringify(REFERENCE)} are set`);
+console.log(`root mean square of log ratios: ${Math.sqrt(loss(points, all)).toPrecision(3)}`);
+console.log(`\n| text | ${PAIRS.map(({ keyBits, valueBits }) => `${keyBits}/${valueBits}`).join(" | ")} |`);
+console.log(`|---|${PAIRS.map(() => "--:").join("|")}|`);
+const ratios: number[] = [];
+for (const text of new Set(points.map((point) => point.text))) {
+  const others = leastSquares(points.filter((point) => point.text !== text));
+  const own = points.filter((point) => point.text === text);
+  const ratioOf = (point: Point): number => point.kl / expected(point, others);
+  const cells = own.map((point) => `${point.kl.toFixed(4)} (${ratioOf(point).toFixed(2)})`);
+  const usual = own.filter((point) => weightOf(point) === 2 && point.kl > USUAL[0] && point.kl < USUAL[1]);
+  ratios.push(...usual.map(ratioOf));
+  console.log(`| ${text} | ${cells.join(" | ")} |`);
+}
+const good = ratios.filter((ratio) => ratio >= 0.5 && ratio <= 2).length;
+console.log(`\nwithin a factor of two, KL from ${USUAL.join(" to ")}, no 8 bits: ${good} of ${ratios.length}`);

@@ -1,0 +1,74 @@
+/** `svdq compress --ratio` and `--target-kl`: what they choose and say, and what they refuse. */
+import { statSync, writeFileSync } from "node:fs";
+import { describe, expect, it } from "vitest";
+import { testDirectory } from "../support/directory.ts";
+import { TinyDump } from "../support/tiny-dump.ts";
+import { FIXTURE, svdq, svdqJson } from "./cli.ts";
+
+const pathOf = testDirectory();
+const SMOLLM2 = "test/fixtures/smollm2.profile";
+const compress = (...flags: string[]) => svdqJson("compress", FIXTURE, "-o", pathOf("a.svdq"), ...flags);
+
+describe("--ratio", () => {
+  it.each([4, 6, 8])("%s: counts every byte of the file, and wastes few", async (ratio) => {
+    const { chosen, totalBytes, f16Bytes } = await compress("--ratio", String(ratio));
+    expect(statSync(pathOf("a.svdq")).size).toBe(totalBytes);
+    expect(f16Bytes / totalBytes).toBeGreaterThanOrEqual(ratio);
+    expect(f16Bytes / totalBytes).toBeLessThan(1.12 * ratio);
+    expect(chosen.expectedKl).toBeGreaterThan(0);
+  });
+
+  it("works without a metric, and says that it then knows less", async () => {
+    const { code, stdout } = await svdq(["compress", FIXTURE, "-o", pathOf("a"), "--ratio", "6", "--no-metric"]);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/^chosen +[\d.]+ bits for keys, [\d.]+ for values: shared as in the defaults, because/m);
+  });
+
+  it("refuses what no bits give", async () => {
+    const outcome = await svdq(["compress", FIXTURE, "-o", pathOf("a"), "--ratio", "30"]);
+    expect(outcome).toMatchObject({ code: 2, stdout: "" });
+    expect(outcome.stderr).toMatch(
+      /^svdq: --ratio: expected at most 1\d\.\d, which .* with 68 tokens exact, got 30\n$/,
+    );
+  });
+});
+
+describe("--target-kl", () => {
+  it("takes fewer bytes for a looser target, and says what it chose and expects", async () => {
+    const [loose, close] = [await compress("--target-kl", "0.03"), await compress("--target-kl", "0.004")];
+    expect(loose.totalBytes).toBeLessThan(close.totalBytes);
+    expect(loose.chosen.expectedKl).toBeLessThanOrEqual(0.03);
+    expect(close.chosen.expectedKl).toBeLessThanOrEqual(0.004);
+    const { stdout } = await svdq(["compress", FIXTURE, "-o", pathOf("a"), "--target-kl", "0.03"]);
+    const { keyBits, valueBits, expectedKl } = loose.chosen;
+    expect(stdout).toContain(
+      `chosen  ${keyBits} bits for keys, ${valueBits} for values; expected KL of the next token ${expectedKl.toPrecision(2)} nats`,
+    );
+  });
+
+  it("wants queries or a profile", async () => {
+    const dump = new TinyDump({ tokens: 200 });
+    for (const name of Object.keys(dump.tensors)) if (name.endsWith("query")) delete dump.tensors[name];
+    writeFileSync(pathOf("dump"), dump.bytes());
+    const args = ["compress", pathOf("dump"), "-o", pathOf("a"), "--target-kl", "0.01"];
+    const none = await svdq(args);
+    expect(none).toMatchObject({ code: 2, stdout: "" });
+    expect(none.stderr).toMatch(
+      /--target-kl: expected queries in the dump or a --profile of the model, got neither\n$/,
+    );
+    const off = await svdq(["compress", FIXTURE, "-o", pathOf("a"), "--target-kl", "0.01", "--no-metric"]);
+    expect(off.stderr).toMatch(/got --no-metric\n$/);
+    expect((await compress("--target-kl", "0.02", "--profile", SMOLLM2)).chosen.expectedKl).toBeLessThan(0.02);
+  });
+
+  it.each([
+    ["--target-kl", "0.5"],
+    ["--target-kl", "x"],
+    ["--target-kl", "0.01", "--ratio", "4"],
+    ["--target-kl", "0.01", "--key-bits", "1"],
+    ["--ratio", "4", "--schedule", "4,4,2,0,0,0,0,0"],
+    ["--ratio", "0.5"],
+  ])("%s %s %s %s is wrong usage", async (...flags) => {
+    expect(await svdq(["compress", FIXTURE, "-o", pathOf("a"), ...flags])).toMatchObject({ code: 2, stdout: "" });
+  });
+});
