@@ -3,10 +3,19 @@ import { availableParallelism } from "node:os";
 import { basename } from "node:path";
 import type { Command } from "commander";
 import { writeFileAtomically } from "../archive/atomic-file.ts";
+import { checkTargetKl } from "../codec/expected-kl.ts";
 import { openGguf, readGgufModel } from "../engines/llama-cpp.ts";
 import type { EvalEngine } from "../evaluation/eval/engine.ts";
 import { evaluate, STEPS_A_TEXT } from "../evaluation/eval/evaluate.ts";
-import { type BitPair, ENDS, EVAL_METHODS, FLOOR, methodsWith } from "../evaluation/eval/methods.ts";
+import {
+  type BitPair,
+  ENDS,
+  EVAL_METHODS,
+  type EvalMethod,
+  FLOOR,
+  forTarget,
+  methodsWith,
+} from "../evaluation/eval/methods.ts";
 import { openNodeLlama } from "../evaluation/eval/node-llama-cpp.ts";
 import { type EvalRow, evalSvg, evalTable, textTable } from "../evaluation/eval/report.ts";
 import { cutText, type EvalText, type Lengths } from "../evaluation/eval/text.ts";
@@ -16,7 +25,7 @@ import { aboutFile, asUsage, UsageError } from "./failure.ts";
 import { checkOutput, profileAt, readText } from "./files.ts";
 import { type Io, print } from "./io.ts";
 import { chooseByName, nameList } from "./methods.ts";
-import { positiveInteger } from "./numbers.ts";
+import { number, positiveInteger } from "./numbers.ts";
 import { withProgress } from "./progress.ts";
 import { columns } from "./text.ts";
 
@@ -28,6 +37,7 @@ interface EvalFlags {
   continue?: number;
   methods?: string[];
   bits?: BitPair[];
+  targetKl?: number[];
   profile?: string;
   threads: number;
   svg?: string;
@@ -36,7 +46,7 @@ interface EvalFlags {
 }
 
 /** Tokens scored of the user's texts, and of those that svdq brings: there are four, and the run shall be short. */
-const CONTINUATION = { own: 256, builtIn: 128 };
+const CONTINUATION = { own: 256, builtIn: 96 };
 
 export function addEval(program: Command, io: Io): void {
   program
@@ -62,6 +72,7 @@ export function addEval(program: Command, io: Io): void {
     )
     .option("--methods <names>", "only methods whose name contains one of these, as turboquant,kivi", nameList)
     .option("--bits <pairs>", "settings of the codec, keys/values or one number, as 1.25/2,2/2,3", bitPairs)
+    .option("--target-kl <nats>", "also the codec with bits chosen for these, as compress does it", targets)
     .option("--profile <file>", "the model's profile, whose queries give the codec its metric, see svdq profile")
     .option("--threads <count>", "threads of llama.cpp", positiveInteger, availableParallelism())
     .option("--svg <file>", "also plot KL against bits")
@@ -73,9 +84,7 @@ export function addEval(program: Command, io: Io): void {
 async function runEval(io: Io, flags: EvalFlags): Promise<void> {
   const { model: modelPath, text: paths, context, threads, svg, json } = flags;
   const continuation = flags.continue ?? (paths ? CONTINUATION.own : CONTINUATION.builtIn);
-  const all = flags.bits ? methodsWith(flags.bits) : EVAL_METHODS;
-  // Every row is to be read beside the floor.
-  const methods = [FLOOR, ...chooseByName(all, flags.methods).filter((method) => method !== FLOOR)];
+  const methods = methodsOf(flags);
   const least = ENDS.sinks + ENDS.recent + 1;
   if (context < least) throw new UsageError(`--context: expected at least ${least}, got ${context}`);
   if (svg !== undefined)
@@ -112,6 +121,13 @@ async function runEval(io: Io, flags: EvalFlags): Promise<void> {
   }
 }
 
+function methodsOf({ targetKl = [], profile, bits, methods }: EvalFlags): EvalMethod[] {
+  if (targetKl.length && !profile) throw new UsageError("--target-kl: expected --profile beside it, got none");
+  const all = [...(bits ? methodsWith(bits) : EVAL_METHODS), ...targetKl.map(forTarget)];
+  // Every row is to be read beside the floor.
+  return [FLOOR, ...chooseByName(all, methods).filter((method) => method !== FLOOR)];
+}
+
 async function ownTexts(engine: EvalEngine, paths: string[], strings: string[], lengths: Lengths): Promise<EvalText[]> {
   const texts: EvalText[] = [];
   for (const [i, path] of paths.entries()) {
@@ -119,6 +135,8 @@ async function ownTexts(engine: EvalEngine, paths: string[], strings: string[], 
   }
   return texts;
 }
+
+const targets = (text: string): number[] => text.split(",").map((part) => asUsage(() => checkTargetKl(number(part))));
 
 const builtInTexts = (engine: EvalEngine, seed: number, lengths: Lengths): EvalText[] =>
   TEXTS.map(({ name, text }) => {

@@ -2,10 +2,11 @@
 import { availableParallelism } from "node:os";
 import type { Command } from "commander";
 import { readGgufModel } from "../engines/llama-cpp.ts";
-import { ENDS, EVAL_METHODS } from "../evaluation/eval/methods.ts";
+import { type BitPair, ENDS, EVAL_METHODS, methodsWith } from "../evaluation/eval/methods.ts";
 import { openNodeLlama } from "../evaluation/eval/node-llama-cpp.ts";
 import { TASKS } from "../evaluation/tasks/index.ts";
 import { checkTasks, evaluateTasks, taskTable } from "../evaluation/tasks/run.ts";
+import { bitPairs } from "./bits.ts";
 import { aboutFile, asUsage, UsageError } from "./failure.ts";
 import { profileAt, readText } from "./files.ts";
 import { type Io, print } from "./io.ts";
@@ -17,6 +18,8 @@ import { columns } from "./text.ts";
 /** What a question and its answer may take behind the context. */
 const ANSWER_TOKENS = 512;
 
+const DEFAULT_METHODS = ["K 1.25 V 2", "TurboQuant 3"];
+
 interface TaskFlags {
   model: string;
   text?: string;
@@ -24,7 +27,8 @@ interface TaskFlags {
   cases: number;
   seed: number;
   tasks?: string[];
-  methods: string[];
+  methods?: string[];
+  bits?: BitPair[];
   profile?: string;
   threads: number;
   json?: boolean;
@@ -46,7 +50,12 @@ export function addTasks(program: Command, io: Io): void {
     .option("--cases <count>", "cases of each task", positiveInteger, 10)
     .option("--seed <number>", "another seed, other cases", positiveInteger, 1)
     .option("--tasks <names>", "only tasks whose name contains one of these, as needle,tracking", nameList)
-    .option("--methods <names>", "methods whose name contains one of these", nameList, ["K 1.25 V 2", "TurboQuant 3"])
+    .option(
+      "--methods <names>",
+      `methods whose name contains one of these (default: ${DEFAULT_METHODS.join(",")}; with --bits: codec)`,
+      nameList,
+    )
+    .option("--bits <pairs>", "settings of the codec, keys/values or one number, as 1.25/2,2/2,3", bitPairs)
     .option("--profile <file>", "the model's profile, whose queries give the codec its metric, see svdq profile")
     .option("--threads <count>", "threads of llama.cpp", positiveInteger, availableParallelism())
     .option("--json", "print JSON")
@@ -55,7 +64,9 @@ export function addTasks(program: Command, io: Io): void {
 
 async function runTasks(io: Io, flags: TaskFlags): Promise<void> {
   const { model: modelPath, text: textPath, context, cases, seed, threads, json } = flags;
-  const methods = chooseByName(EVAL_METHODS, flags.methods);
+  const methods = flags.bits
+    ? chooseByName(methodsWith(flags.bits), flags.methods ?? ["codec"])
+    : chooseByName(EVAL_METHODS, flags.methods ?? DEFAULT_METHODS);
   const chosen = chooseByName(TASKS, flags.tasks, "tasks");
   const tasks = textPath === undefined ? chosen.filter(({ needsText }) => !needsText) : chosen;
   if (tasks.length === 0) throw new UsageError("--tasks: expected --text beside tasks that ask about one, got none");

@@ -7,9 +7,10 @@ import { findNodeLlama } from "../../src/evaluation/eval/node-llama-cpp.ts";
 import type { EvalRow } from "../../src/evaluation/eval/report.ts";
 import { testDirectory } from "../support/directory.ts";
 import { FakeEngine } from "../support/fake-engine.ts";
+import { TinyDump } from "../support/tiny-dump.ts";
 import { ggufBytes, llamaKeys, u32 } from "../support/tiny-gguf.ts";
 import { checkXml } from "../support/xml.ts";
-import { type Outcome, svdq } from "./cli.ts";
+import { type Outcome, svdq, svdqJson } from "./cli.ts";
 
 const pathOf = testDirectory();
 const LENGTHS = ["--context", "150", "--continue", "20"];
@@ -91,6 +92,27 @@ describe("eval", () => {
     expect(chosen.map((row) => row.method)).toEqual(["8-bit rounding", "codec layer span 1 K 4 V 4"]);
   });
 
+  it("adds rows whose bits are chosen for a target, with a profile only", async () => {
+    const without = await evalOf(["--target-kl", "0.01"]);
+    expect(without).toMatchObject({ code: 2, stdout: "" });
+    expect(without.stderr).toMatch(/^svdq: --target-kl: expected --profile beside it, got none\n$/);
+    const out = pathOf("tiny.profile");
+    writeFileSync(pathOf("queries"), new TinyDump({ tokens: 300 }).bytes());
+    await svdqJson("profile", pathOf("queries"), "-o", out);
+    const rows = await rowsOf(["--methods", "chosen", "--target-kl", "0.1,0.05", "--profile", out]);
+    expect(rows.map(({ method }) => method)).toEqual([
+      "8-bit rounding",
+      "codec chosen for KL 0.1",
+      "codec chosen for KL 0.05",
+    ]);
+    expect(rows[1].bitsWithBasis).toBeLessThan(rows[2].bitsWithBasis);
+    const tooClose = await evalOf(["--methods", "chosen", "--target-kl", "0.001", "--profile", out]);
+    expect(tooClose).toMatchObject({ code: 3, stdout: "" });
+    expect(tooClose.stderr).toMatch(
+      /^svdq: targetKl: expected at least [\d.]+, what most bits give here, got 0\.001\n$/,
+    );
+  });
+
   it("says KL text by text, in a second table or where JSON is to have it", async () => {
     const flags = ["--methods", "q4_0,window"];
     const texts = ["a.txt", "b.txt"];
@@ -106,7 +128,7 @@ describe("eval", () => {
     }
   });
 
-  it("brings texts of its own, 128 tokens of each scored", async () => {
+  it("brings texts of its own, 96 tokens of each scored", async () => {
     const outcome = await svdq(
       ["eval", "--model", pathOf("model.gguf"), "--context", "600", "--methods", "q8_0", "--json", "--by-text"],
       { openEngine: engine.open },
@@ -114,8 +136,8 @@ describe("eval", () => {
     expect(outcome).toMatchObject({ code: 0, stderr: "" });
     const [{ byText }] = JSON.parse(outcome.stdout) as EvalRow[];
     expect(byText.map(({ text }) => text)).toEqual(["novel", "code", "records", "needles"]);
-    expect(engine.options!.contextSize).toBe(600 + 128 + 16);
-    expect(engine.scored).toEqual(new Array(4 * 3 * 8).fill(16));
+    expect(engine.options!.contextSize).toBe(600 + 96 + 16);
+    expect(engine.scored).toEqual(new Array(4 * 3 * 6).fill(16));
   });
 
   it("prints a table and writes the chart", async () => {
@@ -179,7 +201,7 @@ describe("refused, with nothing on stdout:", () => {
     const long = await svdq(["eval", "--model", pathOf("model.gguf"), "--context", "9000"], {
       openEngine: engine.open,
     });
-    expectFailure(long, 2, /^svdq: --text: expected at least 9129 tokens .*, got \d+\n$/);
+    expectFailure(long, 2, /^svdq: --text: expected at least 9097 tokens .*, got \d+\n$/);
   });
 
   it.skipIf(findNodeLlama())("no node-llama-cpp", async () => {

@@ -5,9 +5,11 @@
 import type { Baseline } from "../../baselines/baseline.ts";
 import { BASELINES } from "../../baselines/index.ts";
 import { bitsOf, bytesOf } from "../../codec/bytes.ts";
+import { choicesOf, chooseForKl } from "../../codec/choose.ts";
 import { compress, rangeOf, type WorkOptions } from "../../codec/compress.ts";
+import { spectraOf } from "../../codec/expected-kl.ts";
 import { rowDim } from "../../codec/geometry.ts";
-import type { CodecOptions } from "../../codec/options.ts";
+import { type CodecOptions, checkOptions } from "../../codec/options.ts";
 import { restoreLayer } from "../../codec/restore.ts";
 import { type CacheSource, ELEMENT_BYTES, type TensorData } from "../../codec/source.ts";
 import { endsOfHeads, storeTensor } from "../../codec/tensors.ts";
@@ -60,7 +62,7 @@ const peers = (): EvalMethod[] => {
 };
 
 /** Settings of one codec, which a chart joins by a line; undefined for a peer. */
-export const familyOf = (name: string): string | undefined => /^(codec .*) K [\d.]+ V [\d.]+$/.exec(name)?.[1];
+export const familyOf = (name: string): string | undefined => /^(codec .*) (?:K [\d.]+ V|KL) [\d.e-]+$/.exec(name)?.[1];
 
 /** Mean bits of an element. */
 export interface BitPair {
@@ -79,6 +81,18 @@ const DEFAULT_PAIRS: BitPair[] = [
   { keyBits: 2, valueBits: 2 },
   { keyBits: 2, valueBits: 3 },
 ];
+
+/** The codec with the bits that it chooses itself for each cache; UnsupportedError without queries. */
+export const forTarget = (target: number): EvalMethod => ({
+  name: `codec chosen for KL ${target}`,
+  async apply(runtime, state, source, work) {
+    const options = checkOptions({ ...ENDS });
+    const spectra = await spectraOf(runtime, source, { ...options, keyBits: 4, valueBits: 4 }, work);
+    const coded = rangeOf(source.tokenCount, ENDS).count;
+    const { keyBits, valueBits } = chooseForKl(choicesOf(spectra, options, coded), target);
+    return codec({ keyBits, valueBits })(runtime, state, source, work);
+  },
+});
 
 /** In the order of the table, with the codec at these settings; the floor comes first whatever is chosen. */
 export const methodsWith = (pairs: BitPair[], others: EvalMethod[] = []): EvalMethod[] => [
