@@ -69,7 +69,7 @@ svdq ${shown}
 and takes its rows as they come. [eval.md](eval.md) says what the columns mean and what to make of them.
 
 - SmolLM2-135M-Instruct, Q4_1 weights dequantised to f32; metric from ${PROFILE}, which other texts made.
-- Four texts: *novel* is prose that hardly needs its far context, *code*, *records* and *needles* are made from a seed and cannot go on without it. 2,048 tokens of context, of which the first 4 and the last 64 stay exact in every row, and 96 scored tokens each.
+- Four texts: *novel* is prose that hardly needs its far context, *code*, *records* and *needles* are made from a seed and cannot go on without it. 2,048 tokens of context, of which the first 4 and the last 64 stay exact in every row, and 64 scored tokens each.
 - node-llama-cpp ${llama}, Node ${process.versions.node}, ${cpus().length} threads of ${cpus()[0].model.trim()}: ${Math.round(seconds)} s for all.
 
 ${markdown(evalTable(rows))}

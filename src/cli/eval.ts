@@ -46,7 +46,7 @@ interface EvalFlags {
 }
 
 /** Tokens scored of the user's texts, and of those that svdq brings: there are four, and the run shall be short. */
-const CONTINUATION = { own: 256, builtIn: 96 };
+const CONTINUATION = { own: 256, builtIn: 64 };
 
 export function addEval(program: Command, io: Io): void {
   program

@@ -128,7 +128,7 @@ describe("eval", () => {
     }
   });
 
-  it("brings texts of its own, 96 tokens of each scored", async () => {
+  it("brings texts of its own, 64 tokens of each scored", async () => {
     const outcome = await svdq(
       ["eval", "--model", pathOf("model.gguf"), "--context", "600", "--methods", "q8_0", "--json", "--by-text"],
       { openEngine: engine.open },
@@ -136,8 +136,8 @@ describe("eval", () => {
     expect(outcome).toMatchObject({ code: 0, stderr: "" });
     const [{ byText }] = JSON.parse(outcome.stdout) as EvalRow[];
     expect(byText.map(({ text }) => text)).toEqual(["novel", "code", "records", "needles"]);
-    expect(engine.options!.contextSize).toBe(600 + 96 + 16);
-    expect(engine.scored).toEqual(new Array(4 * 3 * 6).fill(16));
+    expect(engine.options!.contextSize).toBe(600 + 64 + 16);
+    expect(engine.scored).toEqual(new Array(4 * 3 * 4).fill(16));
   });
 
   it("prints a table and writes the chart", async () => {
@@ -201,7 +201,7 @@ describe("refused, with nothing on stdout:", () => {
     const long = await svdq(["eval", "--model", pathOf("model.gguf"), "--context", "9000"], {
       openEngine: engine.open,
     });
-    expectFailure(long, 2, /^svdq: --text: expected at least 9097 tokens .*, got \d+\n$/);
+    expectFailure(long, 2, /^svdq: --text: expected at least 9065 tokens .*, got \d+\n$/);
   });
 
   it.skipIf(findNodeLlama())("no node-llama-cpp", async () => {
