@@ -3,7 +3,7 @@
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
-import { join, resolve } from "node:path";
+import { delimiter, join, resolve } from "node:path";
 import { columns } from "../src/cli/text.ts";
 import { type EvalRow, evalTable, type Table, textTable } from "../src/evaluation/eval/report.ts";
 
@@ -17,8 +17,8 @@ const BUDGETS = "1/4,1/8,1/16,1/32";
 
 const env = {
   ...process.env,
-  NODE_PATH: [process.env.NODE_PATH, resolve("build/engines/node_modules")].filter(Boolean).join(":"),
-  PYTHONPATH: [process.env.PYTHONPATH, resolve(PYTHON_PACKAGES)].filter(Boolean).join(":"),
+  NODE_PATH: [process.env.NODE_PATH, resolve("build/engines/node_modules")].filter(Boolean).join(delimiter),
+  PYTHONPATH: [process.env.PYTHONPATH, resolve(PYTHON_PACKAGES)].filter(Boolean).join(delimiter),
 };
 const show = (command: string, ...args: string[]): unknown => execFileSync(command, args, { stdio: "inherit", env });
 const node = (...args: string[]): unknown => show(process.execPath, ...args);
