@@ -33,6 +33,8 @@ export function draw({ width, document }: Frame, label: string, options: Plot.Pl
     style: { background: "transparent", fontFamily: "inherit", fontSize: "12px", overflow: "visible" },
     ...options,
   } as Plot.PlotOptions) as SVGElement;
+  // Plot names its groups of marks, which a picture's name stands for already.
+  for (const group of Array.from(svg.querySelectorAll("g[aria-label]"))) group.removeAttribute("aria-label");
   svg.setAttribute("role", "img");
   svg.setAttribute("aria-label", label);
   return svg;

@@ -2,10 +2,10 @@
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { context } from "esbuild";
-import { buildPlayground } from "./build.mjs";
+import { buildPlayground } from "./build.ts";
 
 /** Serves the files of a folder on loopback, by esbuild's own static server; port 0 takes a free one. */
-export async function serveFolder(folder, port = 0) {
+export async function serveFolder(folder: string, port = 0): Promise<{ url: string; stop: () => Promise<void> }> {
   const server = await context({ logLevel: "error" });
   const { port: taken } = await server.serve({ servedir: folder, host: "127.0.0.1", port });
   return { url: `http://127.0.0.1:${taken}/`, stop: () => server.dispose() };

@@ -14,7 +14,7 @@ const COPIES = {
 };
 
 /** Needs dist/. */
-export async function buildPlayground(folder = FOLDER) {
+export async function buildPlayground(folder = FOLDER): Promise<string> {
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
   await build({

@@ -1,0 +1,51 @@
+/** Debian's own Chromium and Firefox, headless, driven by puppeteer-core (docs/adr/0040); those that are there. */
+import { existsSync } from "node:fs";
+import puppeteer, { type Browser, type Page } from "puppeteer-core";
+
+export interface HostBrowser {
+  name: string;
+  /** Undefined where it is not installed; its tests are left out, and say so. */
+  path: string | undefined;
+  launch(): Promise<Browser>;
+}
+
+const onPath = (...names: string[]): string | undefined =>
+  process.env.PATH?.split(":")
+    .flatMap((folder) => names.map((name) => `${folder}/${name}`))
+    .find((path) => existsSync(path));
+
+const chromium = onPath("chromium", "chromium-browser", "google-chrome");
+const firefox = onPath("firefox-esr", "firefox");
+
+/** Firefox shows the dark colours, Chromium the light ones. */
+export const BROWSERS: HostBrowser[] = [
+  {
+    name: "Chromium",
+    path: chromium,
+    launch: () =>
+      puppeteer.launch({ executablePath: chromium!, headless: true, args: ["--no-sandbox", "--disable-gpu"] }),
+  },
+  {
+    name: "Firefox",
+    path: firefox,
+    launch: () =>
+      puppeteer.launch({
+        ...{ browser: "firefox", executablePath: firefox!, headless: true },
+        extraPrefsFirefox: { "layout.css.prefers-color-scheme.content-override": 0 },
+      }),
+  },
+];
+
+for (const { name, path } of BROWSERS) if (!path) console.log(`left out: tests in ${name} (not installed)`);
+
+/** A page that remembers what went wrong and what it asked for. */
+export async function openPage(browser: Browser, width: number, height: number) {
+  const page: Page = await browser.newPage();
+  const faults: string[] = [];
+  const requests: string[] = [];
+  page.on("console", (message) => message.type() === "error" && faults.push(message.text()));
+  page.on("pageerror", (error) => faults.push(String(error)));
+  page.on("request", (request) => requests.push(request.url()));
+  await page.setViewport({ width, height });
+  return { page, faults, requests };
+}
