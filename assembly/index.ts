@@ -8,6 +8,7 @@ export { mean, secondMoment } from "./moments";
 export { packPlanes, unpackPlanes } from "./planes";
 export { project, synthesize } from "./project";
 export { bookError, channelStatistics, decode, encode, prepareBook } from "./quantize";
+export { decodeRange, encodeRange, resetModels } from "./range";
 export { rotate } from "./rotary";
 export { countNonFinite, gatherRows, narrowF16, rowNorms, scaleRows, scatterRows, widenBf16, widenF16 } from "./rows";
 export { blockMaxima, scorePlanes, scoreTables } from "./score";
@@ -19,6 +20,7 @@ export { GROUP_NORMS, GROUP_WEIGHT_STRIDE, MIX_BLOCKS } from "./mix";
 export { MOMENT_CHUNK_ROWS } from "./moments";
 export { BLOCK_TOKENS, PLANE_BYTES } from "./planes";
 export { BOOK_THRESHOLDS } from "./quantize";
+export { MODEL_BYTES, RANGE_WINDOW } from "./range";
 export { ROTARY_FREQUENCIES, ROTARY_INTERLEAVED, ROTARY_PAIR_COUNT } from "./rotary";
 export { GROUP_LEVELS, GROUP_QUERY_COUNT, SET_LOW_BITS, SET_RUNS, SET_SUMS } from "./score";
 

@@ -140,6 +140,29 @@ export const mixSumBytes = (counts: WidthCounts, queries: number): number =>
 export const mixScaleCount = (counts: WidthCounts): number =>
   levelParts(counts) + STRIP_ROWS * stripCount(counts) + counts.count2 + counts.count1;
 
+/**
+ * MODEL: adaptive frequencies of a nibble, for the range coder, aligned to 16:
+ *   0 u16 below[16]: frequencies of all lesser nibbles, of RANGE_TOTAL in all | 32 u16 seen, up to RANGE_WINDOW - 2
+ * A channel of 8 bits has 17 models (the high nibble's, then the low nibble's after each high one), any other one.
+ *
+ * RANGE CODE of so many tokens: four u32 states, then u16 words. Token after token, channel after channel, high nibble
+ * before low; the k-th nibble belongs to state k % 4.
+ */
+export const MODEL = { seen: 32, bytes: 48 } as const;
+export const RANGE_TOTAL = 1 << 15;
+/** A model forgets as a mean over so many nibbles would. */
+export const RANGE_WINDOW = 128;
+/** No nibble's frequency falls below. */
+export const RANGE_LEAST = 4;
+export const modelCount = (wideCount: number, narrowCount: number): number => 17 * wideCount + narrowCount;
+const nibbleCount = (wideCount: number, narrowCount: number, tokens: number): number =>
+  (2 * wideCount + narrowCount) * tokens;
+export const rangeScratchBytes = (wideCount: number, narrowCount: number, tokens: number): number =>
+  4 * nibbleCount(wideCount, narrowCount, tokens);
+/** The most that a range code of so many tokens may take. */
+export const rangeBytes = (wideCount: number, narrowCount: number, tokens: number): number =>
+  16 + 2 * nibbleCount(wideCount, narrowCount, tokens);
+
 /** The numbers above that kernels carry too: a module exports each under this name, compared when it is loaded. */
 export const KERNEL_LAYOUT = {
   BLOCK_TOKENS,
@@ -157,4 +180,6 @@ export const KERNEL_LAYOUT = {
   SET_SUMS: SCORE_SET.sums,
   SET_RUNS: SCORE_SET.runs,
   MIX_BLOCKS,
+  MODEL_BYTES: MODEL.bytes,
+  RANGE_WINDOW,
 } as const;

@@ -9,6 +9,7 @@ import { momentTwins } from "./moments.ts";
 import { planeTwins } from "./planes.ts";
 import { projectTwins } from "./project.ts";
 import { quantizeTwins } from "./quantize.ts";
+import { rangeTwins } from "./range.ts";
 import { rotaryTwins } from "./rotary.ts";
 import { rowTwins } from "./rows.ts";
 import { scoreTwins } from "./score.ts";
@@ -31,5 +32,6 @@ export function createReferenceKernels(memory: WebAssembly.Memory): Kernels {
     ...mixTwins(views),
     ...quantizeTwins(views),
     ...planeTwins(views),
+    ...rangeTwins(views),
   };
 }

@@ -318,6 +318,41 @@ export interface Kernels {
     blockCount: number,
     codeStride: number,
   ): void;
+
+  // ----------------------------------------------------------------------------------------------- range.ts
+  /** models (modelCount, MODEL of `layout.ts`): all nibbles as frequent, none seen. modelsPtr aligned to 16. */
+  resetModels(modelsPtr: number, modelCount: number): void;
+  /**
+   * Codes (wideCount + narrowCount, codeStride) u8, channel-major, `wideCount` channels of 8 bits first, the others below
+   * 16, to a RANGE CODE of `layout.ts` (asymmetric numeral systems: Duda, arXiv 1311.2540) by adaptive models, which
+   * move on: frequencies by 1 / min(seen + 2, RANGE_WINDOW) of the way to the nibble met, in 1 / 32768, rounded half up.
+   * Returns its bytes, which end at outPtr + rangeBytes(…). models as `resetModels` or the tokens before left them,
+   * scratchPtr: rangeScratchBytes; models aligned to 16, scratch and out to 4.
+   */
+  encodeRange(
+    outPtr: number,
+    scratchPtr: number,
+    modelsPtr: number,
+    codesPtr: number,
+    wideCount: number,
+    narrowCount: number,
+    tokenCount: number,
+    codeStride: number,
+  ): number;
+  /**
+   * The way back, from bytesPtr (byteCount) u8, aligned to 2. Returns 0, or -1 where the bytes are no range code of so
+   * many tokens: they ran out, some were left, or the states are not those that coding began with; codes are undefined then.
+   */
+  decodeRange(
+    codesPtr: number,
+    modelsPtr: number,
+    bytesPtr: number,
+    byteCount: number,
+    wideCount: number,
+    narrowCount: number,
+    tokenCount: number,
+    codeStride: number,
+  ): number;
 }
 
 /** Every kernel by name: the ABI handshake checks that a module exports each of them. */
@@ -357,6 +392,9 @@ export const KERNEL_NAMES = [
   "channelStatistics",
   "packPlanes",
   "unpackPlanes",
+  "resetModels",
+  "encodeRange",
+  "decodeRange",
 ] as const satisfies readonly (keyof Kernels)[];
 
 /** Changes whenever a signature or a layout that kernels know changes. */
