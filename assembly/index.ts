@@ -7,7 +7,7 @@ export { blockWeights, foldMix, mixPlanes } from "./mix";
 export { mean, secondMoment } from "./moments";
 export { packPlanes, unpackPlanes } from "./planes";
 export { project, synthesize } from "./project";
-export { bookError, channelStatistics, decode, encode, prepareBook } from "./quantize";
+export { bookError, channelStatistics, decode, encode, encodeSteps, prepareBook } from "./quantize";
 export { decodeRange, encodeRange, resetModels } from "./range";
 export { rotate } from "./rotary";
 export { countNonFinite, gatherRows, narrowF16, rowNorms, scaleRows, scatterRows, widenBf16, widenF16 } from "./rows";

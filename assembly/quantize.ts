@@ -1,5 +1,7 @@
 // Latents to codes and back through a book of levels and thresholds (BOOK in src/codec/layout.ts).
 
+import { sumLanesF64x2 } from "./lanes";
+
 /** Offset of the thresholds in a book. */
 export const BOOK_THRESHOLDS: usize = 1024;
 
@@ -124,6 +126,49 @@ function searchedLevelsF32x4(bookPtr: usize, x: v128): v128 {
 @inline
 function levelOf(bookPtr: usize, x: f32): f32 {
   return load<f32>(bookPtr + ((<usize>codeOf(bookPtr, x, 8)) << 2));
+}
+
+export function encodeSteps(
+  codesPtr: usize, sumsPtr: usize, valuesPtr: usize, count: i32, step: f32, rounding: f32, zero: i32, last: i32,
+): void {
+  const stepF32x4 = f32x4.splat(step);
+  const roundingF32x4 = f32x4.splat(rounding);
+  const leastI32x4 = i32x4.splat(-zero);
+  const mostI32x4 = i32x4.splat(last - zero);
+  let crossLow = f64x2.splat(0);
+  let crossHigh = crossLow;
+  let squareLow = crossLow;
+  let squareHigh = crossLow;
+  for (let i = 0; i < count; i += 4) {
+    const valid = count - i;
+    const at = valuesPtr + ((<usize>i) << 2);
+    let x = v128.load32_zero(at);
+    if (valid > 3) x = v128.load(at);
+    else {
+      if (valid > 1) x = v128.load_lane<f32>(at, x, 1, 4);
+      if (valid > 2) x = v128.load_lane<f32>(at, x, 2, 8);
+    }
+    const size = i32x4.trunc_sat_f32x4_s(f32x4.add(f32x4.div(f32x4.abs(x), stepF32x4), roundingF32x4));
+    const isNegative = f32x4.lt(x, f32x4.splat(0));
+    // -size where negative: all bits flipped, and one.
+    const signed = i32x4.sub(v128.xor(size, isNegative), isNegative);
+    const q = i32x4.min_s(i32x4.max_s(signed, leastI32x4), mostI32x4);
+    const codes = i32x4.add(q, i32x4.splat(zero));
+    const narrow = i8x16.narrow_i16x8_u(i16x8.narrow_i32x4_u(codes, codes), codes);
+    if (valid > 3) v128.store_lane<u32>(codesPtr + <usize>i, narrow, 0);
+    else for (let lane = 0, rest = i32x4.extract_lane(narrow, 0); lane < valid; lane++, rest >>= 8) {
+      store<u8>(codesPtr + <usize>(i + lane), <u8>rest);
+    }
+    const factor = v128.and(f32x4.convert_i32x4_s(q), firstLanes(valid));
+    const qLow = f64x2.promote_low_f32x4(factor);
+    const qHigh = f64x2.promote_low_f32x4(i64x2.shuffle(factor, factor, 1, 1));
+    crossLow = f64x2.add(crossLow, f64x2.mul(qLow, f64x2.promote_low_f32x4(x)));
+    crossHigh = f64x2.add(crossHigh, f64x2.mul(qHigh, f64x2.promote_low_f32x4(i64x2.shuffle(x, x, 1, 1))));
+    squareLow = f64x2.add(squareLow, f64x2.mul(qLow, qLow));
+    squareHigh = f64x2.add(squareHigh, f64x2.mul(qHigh, qHigh));
+  }
+  store<f64>(sumsPtr, sumLanesF64x2(crossLow) + sumLanesF64x2(crossHigh));
+  store<f64>(sumsPtr, sumLanesF64x2(squareLow) + sumLanesF64x2(squareHigh), 8);
 }
 
 export function channelStatistics(extremesPtr: usize, valuesPtr: usize, count: i32): f64 {

@@ -18,7 +18,7 @@ export default async function (runtime: Runtime, reference: Runtime): Promise<Be
 /** One call a channel, as the codec calls them. */
 function times({ kernels, heap }: Runtime): Record<string, number> {
   return heap.scratch((frame) => {
-    const [bookPtr, unitPtr, extremesPtr] = [BOOK.bytes, 4 * 256, 8].map((bytes) => frame.reserve(bytes));
+    const [bookPtr, unitPtr, extremesPtr, sumsPtr] = [BOOK.bytes, 4 * 256, 8, 16].map((bytes) => frame.reserve(bytes));
     const [valuesPtr, decodedPtr, codesPtr] = [4 * COUNT, 4 * COUNT, COUNT].map((bytes) => frame.reserve(bytes));
     heap.f32(valuesPtr, COUNT).set(noise(COUNT));
     const channels = Array.from({ length: CHANNELS }, (_, c) => c * TOKENS);
@@ -39,6 +39,9 @@ function times({ kernels, heap }: Runtime): Record<string, number> {
         kernels.decode(decodedPtr + 4 * first, bookPtr, codesPtr + first, TOKENS, bits),
       );
     }
+    found.encodeSteps = each((first) =>
+      kernels.encodeSteps(codesPtr + first, sumsPtr, valuesPtr + 4 * first, TOKENS, 0.3, 0.4, 7, 15),
+    );
     found.channelStatistics = each((first) => kernels.channelStatistics(extremesPtr, valuesPtr + 4 * first, TOKENS));
     return found;
   });

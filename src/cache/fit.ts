@@ -8,7 +8,7 @@ import type { CodecOptions } from "../codec/options.ts";
 import { bitsForKl } from "../codec/predicted-kl.ts";
 import type { Rotary } from "../codec/rotary.ts";
 import { putF32 } from "../codec/tensors.ts";
-import { encodeValues } from "../codec/value-codec.ts";
+import { analyseValues, encodeValues } from "../codec/value-codec.ts";
 import type { Frame } from "../runtime/heap.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { ExactRows } from "./exact-rows.ts";
@@ -52,12 +52,14 @@ export function* fitSteps(
   const [widths] = allocateKeys([bases], { ...options, keyBits });
   const keys: CodedGroup[] = [];
   for (const [i, basis] of bases.entries()) {
-    keys.push(...withKeys((ptr) => encodeKeys(runtime, geometry, rotary, options, range, ptr, [basis], [widths[i]])));
+    const plan = { widths: widths[i] };
+    keys.push(...withKeys((ptr) => encodeKeys(runtime, geometry, rotary, options, range, ptr, [basis], [plan])));
     yield;
   }
   const values = runtime.heap.scratch((frame) => {
     const ptr = tensorOf(runtime, frame, geometry, sinks, recent, held, (rows) => rows.valuePtr(0));
-    return encodeValues(runtime, geometry, options, range, ptr);
+    const found = analyseValues(runtime, geometry, options, range, ptr);
+    return encodeValues(runtime, geometry, options, range, ptr, found);
   });
   return { keys, values };
 }

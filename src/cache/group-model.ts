@@ -23,7 +23,7 @@ import type { Runtime } from "../runtime/runtime.ts";
 import { mixLevels, partLevels } from "./part-levels.ts";
 
 /** A group without its tokens. */
-export type GroupShape = Omit<CodedGroup, "planes" | "norms"> & { norms?: { least: number; step: number } };
+export type GroupShape = Omit<CodedGroup, "planes" | "stream" | "norms"> & { norms?: { least: number; step: number } };
 
 /** Blocks of about this many bytes are taken from the heap at a time. */
 const SLAB_BYTES = 32768;

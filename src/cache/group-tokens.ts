@@ -7,6 +7,7 @@ import { BookShelf } from "../codec/codebook.ts";
 import type { CodedGroup } from "../codec/coded.ts";
 import { BLOCK_TOKENS, PLANE_BYTES, usedNibbles } from "../codec/layout.ts";
 import { nearestNorm, normLevels } from "../codec/norms.ts";
+import { inPlanes, inStream } from "../codec/streams.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { GroupModel } from "./group-model.ts";
 
@@ -16,6 +17,8 @@ export class GroupTokens {
   readonly blocks: number[] = [];
   readonly #runtime: Runtime;
   #count = 0;
+  /** An archive gets the codes as streams, as it had them. */
+  #isStream = false;
 
   private constructor(runtime: Runtime, model: GroupModel) {
     this.#runtime = runtime;
@@ -24,15 +27,17 @@ export class GroupTokens {
 
   /** Loads `tokens` coded tokens. Throws CapacityError with nothing held. */
   static load(runtime: Runtime, group: CodedGroup, headDim: number, tokens: number): GroupTokens {
-    const { planes, norms, ...shape } = group;
+    const { planes, norms, stream: _stream, ...shape } = inPlanes(runtime, group, tokens);
     const model = new GroupModel(runtime, norms ? { ...shape, norms: rangeOf(norms) } : shape, headDim);
     const planeBytes = PLANE_BYTES * model.planes;
-    return GroupTokens.ofBlocks(runtime, model, tokens, (block, ptr) => {
+    const made = GroupTokens.ofBlocks(runtime, model, tokens, (block, ptr) => {
       runtime.heap.u8(ptr, planeBytes).set(planes.subarray(block * planeBytes, (block + 1) * planeBytes));
       if (!norms) return;
       const codes = runtime.heap.u8(ptr + planeBytes, BLOCK_TOKENS).fill(0);
       codes.set(norms.codes.subarray(block * BLOCK_TOKENS, Math.min(tokens, (block + 1) * BLOCK_TOKENS)));
     });
+    made.#isStream = group.stream !== undefined;
+    return made;
   }
 
   /** `tokens` tokens in blocks that `fill` writes; the model is taken over, also on a CapacityError. */
@@ -123,6 +128,7 @@ export class GroupTokens {
     for (const ptr of this.blocks) this.model.shareBlock(ptr);
     copy.blocks.push(...this.blocks);
     copy.#count = this.#count;
+    copy.#isStream = this.#isStream;
     return copy;
   }
 
@@ -141,7 +147,8 @@ export class GroupTokens {
     });
     clearFreePlaces(planes, planeBytes, this.#count);
     const { norms, ...shape } = model.shape;
-    return { ...shape, planes, ...(norms && { norms: { codes, ...norms } }) };
+    const group = { ...shape, planes, ...(norms && { norms: { codes, ...norms } }) };
+    return this.#isStream ? inStream(this.#runtime, group, this.#count) : group;
   }
 
   dispose(): void {

@@ -4,7 +4,7 @@ import type { ElementType } from "../codec/source.ts";
 import { expectInteger, expectNumber, expectOptions } from "../errors.ts";
 import type { CacheEvent } from "./events.ts";
 
-export interface CacheOptions extends Omit<CodecOptions, "metric" | "attentionWeights" | "schedule"> {
+export interface CacheOptions extends Omit<CodecOptions, "metric" | "attentionWeights" | "schedule" | "entropy"> {
   /** Tokens held exact until a basis is fitted to them; from then on old tokens are coded. */
   fitTokens: number;
   /** Type of exact tokens: rows are rounded to it when they come in, so that an archive holds what attention saw. */
@@ -84,6 +84,7 @@ export const codecOptionsOf = (options: CacheOptions): CodecOptions => ({
   grouping: options.grouping,
   anchorSpan: options.anchorSpan,
   schedule: null,
+  entropy: false,
   sinks: options.sinks,
   recent: options.recent,
   basisBits: options.basisBits,

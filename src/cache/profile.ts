@@ -34,7 +34,7 @@ export async function createProfile(
   };
 }
 
-function withoutTokens(group: CodedGroup): CodedGroup {
+function withoutTokens({ stream: _stream, ...group }: CodedGroup): CodedGroup {
   const { norms } = group;
   return {
     ...group,

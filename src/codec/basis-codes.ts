@@ -1,11 +1,10 @@
 /**
  * Basis rows in few bits. An error of relative size b in the row of a channel of variance v costs v * b, beside
- * v * DISTORTION[width] for its codes; a bit more a row costs dim bits a cache, a bit more a code costs a bit a token.
+ * v times a distortion for its codes; a bit more a row costs dim bits a cache, a bit more a code costs a bit a token.
  * Both buy a factor of four, so they balance where v * b is dim / tokens of what codes cost a channel. "auto" gives
  * each row the fewest bits that keep it below a part of that balance (docs/adr/0005 has the measurement): strong
  * channels get many, channels of one bit few, long caches finer rows than short ones.
  */
-import { DISTORTION } from "./allocation.ts";
 import type { Basis } from "./basis.ts";
 import type { CodedBasis } from "./coded.ts";
 import { fromHalf, toHalf } from "./half.ts";
@@ -18,10 +17,10 @@ const BALANCE_PART = 0.2;
 /** Clips tried: part of the greatest element that the largest code stands for. */
 const CLIPS = [1, 0.9, 0.8, 0.7];
 
-/** Channels that are kept: their numbers in the basis and the widths of their codes. */
+/** Channels that are kept: their numbers in the basis and the mean squared errors of their codes. */
 export interface KeptChannels {
   channels: number[];
-  widths: number[];
+  errors: number[];
 }
 
 /** Synthesis rows of the kept channels for a cache of `tokens` coded tokens. */
@@ -55,9 +54,8 @@ export function codeBasis(
 }
 
 /** Relative squared error that each kept row may have: `BALANCE_PART` of the balance. */
-function allowedErrors({ dim, variance }: Basis, { channels, widths }: KeptChannels, tokens: number): number[] {
-  const costs = channels.map((channel, i) => variance[channel] * DISTORTION[widths[i]]);
-  const level = costs.reduce((a, b) => a + b, 0) / costs.length;
+function allowedErrors({ dim, variance }: Basis, { channels, errors }: KeptChannels, tokens: number): number[] {
+  const level = errors.reduce((a, b) => a + b, 0) / errors.length;
   return channels.map(
     (channel) => (BALANCE_PART * level * dim) / tokens / Math.max(variance[channel], Number.MIN_VALUE),
   );

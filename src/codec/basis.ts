@@ -15,6 +15,8 @@ export interface Basis {
   rank: number;
   /** f64 (rank). Units of the row's square, or of a logit's variance where a metric was given. */
   variance: Float64Array;
+  /** Where rows were weighted: (rank), the mean squares of the latents of all rows alike, in the units of the variance. */
+  spread?: Float64Array;
   /** Sum of all variances, also of channels beyond the rank. */
   energy: number;
   /** (rank, dim): row = centre + sum of latent c * synthesis row c. */

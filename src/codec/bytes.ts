@@ -4,7 +4,7 @@ import { codedTokens, needsOffsets, segmentsOf } from "./coded.ts";
 import { rowDim } from "./geometry.ts";
 
 export interface KindBytes {
-  /** Planes, padding included. */
+  /** Planes, padding included, or streams. */
   codes: number;
   /** Scale, kind and width of every kept channel; offsets where a group has any. */
   scales: number;
@@ -24,8 +24,11 @@ export function basisBytes(basis: CodedBasis, dim: number): number {
   return bytes;
 }
 
+const streamBytes = ({ stream }: CodedGroup): number =>
+  stream ? stream.parts.reduce((sum, part) => sum + part.length, 0) : 0;
+
 function add(bytes: KindBytes, group: CodedGroup): void {
-  bytes.codes += group.planes.length;
+  bytes.codes += group.planes.length + streamBytes(group);
   bytes.scales += group.books.length * (needsOffsets(group) ? 10 : 6);
   bytes.norms += group.norms ? group.norms.codes.length + 8 : 0;
   bytes.basis += basisBytes(group.basis, group.books.length ? group.basis.codes.length / group.books.length : 0);

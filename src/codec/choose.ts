@@ -105,7 +105,7 @@ function bytesOf(
   let bytes = 0;
   bases.forEach((layer, l) => {
     layer.forEach((basis, g) => {
-      const kept = keptChannels(widths[l][g]);
+      const kept = keptChannels(widths[l][g], basis);
       const planes = planeCount(countWidths(kept.widths)) * PLANE_BYTES * blockCount(coded);
       const once = centreBytes ? centreBytes * basis.dim : 8 + coded;
       bytes +=

@@ -38,8 +38,15 @@ export interface CodedGroup {
   centre?: Uint16Array;
   /** Values: one log-scale norm code a token, see codec/norms.ts. Keys: undefined. */
   norms?: { codes: Uint8Array; least: number; step: number };
-  /** (blocks, planes, 16) u8, see codec/layout.ts; the last block is padded with zero codes. */
+  /** (blocks, planes, 16) u8, see codec/layout.ts; the last block is padded with zero codes. Empty where `stream` is. */
   planes: Uint8Array;
+  stream?: CodeStream;
+}
+
+/** Codes by the range coder (codec/streams.ts): of the first `leading` channels, which alone make a coarser cache, and of the rest. */
+export interface CodeStream {
+  leading: number;
+  parts: [Uint8Array, Uint8Array];
 }
 
 /** Consecutive coded tokens on bases of their own. Anchor spans count from the segment's first token. */

@@ -4,16 +4,16 @@ import { breathe } from "../runtime/breathe.ts";
 import type { Frame } from "../runtime/heap.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { allocate, schedule } from "./allocation.ts";
-import type { Basis } from "./basis.ts";
 import type { CodedCache, CodedGroup, CodedLayer } from "./coded.ts";
 import { checkGeometry, rowDim } from "./geometry.ts";
-import { analyseKeys, type CodedRange, encodeKeys, type KeyBasis } from "./key-codec.ts";
+import { analyseKeys, type ChannelPlan, type CodedRange, encodeKeys, type KeyBasis } from "./key-codec.ts";
 import type { LayerMoments, LayerQueries } from "./metric.ts";
 import { type CodecOptions, checkOptions } from "./options.ts";
 import { checkRotary } from "./rotary.ts";
 import { type CacheSource, ELEMENT_BYTES, type ElementType, type QueryData, type TensorData } from "./source.ts";
+import { commonStep } from "./steps.ts";
 import { endsOfHeads, loadTensor, putF32 } from "./tensors.ts";
-import { analyseValues, encodeValues } from "./value-codec.ts";
+import { analyseValues, encodeValues, type ValueBasis } from "./value-codec.ts";
 
 export interface Progress {
   phase: "analyse keys" | "analyse values" | "encode keys" | "encode values" | "restore";
@@ -131,18 +131,18 @@ export async function encodeAllKeys(
 ): Promise<CodedTensor[]> {
   const { geometry, rotary } = source;
   const range = rangeOf(source.tokenCount, options);
-  const widths = allocateKeys(bases, options);
+  const plans = planKeys(bases, options, range.count);
   return eachLayer(source, "encode keys", work, async (layer) => {
     const key = await source.key(layer);
     return runtime.heap.scratch((frame) => {
       const keysPtr = loadTensor(runtime, frame, `layer ${layer} key`, key, range.tokens * rowDim(geometry));
-      const groups = encodeKeys(runtime, geometry, rotary, options, range, keysPtr, bases[layer], widths[layer]);
+      const groups = encodeKeys(runtime, geometry, rotary, options, range, keysPtr, bases[layer], plans[layer]);
       return { groups, exact: exactEnds(key, source, options), type: key.type };
     });
   });
 }
 
-/** Codes of the values of every layer. */
+/** Codes of the values of every layer. With one step for all layers, values take two passes as keys do. */
 export async function compressValues(
   runtime: Runtime,
   source: CacheSource,
@@ -151,13 +151,16 @@ export async function compressValues(
 ): Promise<CodedTensor[]> {
   const { geometry } = source;
   const range = rangeOf(source.tokenCount, options);
+  const all = options.entropy ? await analyseAllValues(runtime, source, options, work) : undefined;
+  const step = all && commonStep(all.flat().map(({ basis }) => basis), options.valueBits, range.count);
   return eachLayer(source, "encode values", work, async (layer) => {
     const value = await source.value(layer);
-    return runtime.heap.scratch((frame) => {
+    const groups = runtime.heap.scratch((frame) => {
       const valuesPtr = loadTensor(runtime, frame, `layer ${layer} value`, value, range.tokens * rowDim(geometry));
-      const groups = encodeValues(runtime, geometry, options, range, valuesPtr);
-      return { groups, exact: exactEnds(value, source, options), type: value.type };
+      const bases = all?.[layer] ?? analyseValues(runtime, geometry, options, range, valuesPtr);
+      return encodeValues(runtime, geometry, options, range, valuesPtr, bases, step);
     });
+    return { groups, exact: exactEnds(value, source, options), type: value.type };
   });
 }
 
@@ -167,7 +170,7 @@ export async function analyseAllValues(
   source: CacheSource,
   options: CodecOptions,
   work: WorkOptions = {},
-): Promise<Basis[][]> {
+): Promise<ValueBasis[][]> {
   const { geometry } = source;
   const range = rangeOf(source.tokenCount, options);
   return eachLayer(source, "analyse values", work, async (layer) => {
@@ -196,6 +199,13 @@ export async function eachLayer<T>(
     work.onProgress?.({ phase, layer, layerCount });
   }
   return results;
+}
+
+function planKeys(bases: KeyBasis[][], options: CodecOptions, tokens: number): ChannelPlan[][] {
+  if (!options.entropy) return allocateKeys(bases, options).map((groups) => groups.map((widths) => ({ widths })));
+  const all = bases.flat().map(({ basis }) => basis);
+  const step = commonStep(all, options.keyBits, tokens);
+  return bases.map((groups) => groups.map(() => ({ step })));
 }
 
 /** Bits of every channel of every group: over all layers at once, or the schedule of the paper in each. */

@@ -47,7 +47,8 @@ export async function spectraOf(
 ): Promise<CacheSpectra> {
   const given = { ...options, schedule: null, attentionWeights: false };
   const keys = await analyseAllKeys(runtime, source, given, work);
-  return { keys, values: await analyseAllValues(runtime, source, given, work), headDim: source.geometry.headDim };
+  const values = await analyseAllValues(runtime, source, given, work);
+  return { keys, values: values.map((layer) => layer.map(({ basis }) => basis)), headDim: source.geometry.headDim };
 }
 
 /** True where keys were analysed under the queries' metric, so that errors are in units of a logit. */

@@ -1,14 +1,16 @@
 /** Rows of one head group to codes in planes and back: project, choose books, encode, pack; the same steps reversed. */
 import type { Frame } from "../runtime/heap.ts";
 import type { Runtime } from "../runtime/runtime.ts";
+import { DISTORTION } from "./allocation.ts";
 import { fitAnalysis } from "./analysis.ts";
 import type { Basis } from "./basis.ts";
 import { basisRows, codeBasis, type KeptChannels } from "./basis-codes.ts";
 import { BookShelf, chooseBook, minMaxBook } from "./codebook.ts";
 import type { ChannelBook, CodedGroup } from "./coded.ts";
-import { BLOCK_TOKENS, blockCount, countWidths, PLANE_BYTES, planeCount } from "./layout.ts";
+import { BLOCK_TOKENS, blockCount, countWidths } from "./layout.ts";
 import type { CodecOptions } from "./options.ts";
-import { putBytes, putF32 } from "./tensors.ts";
+import { packCodes, putCodes } from "./streams.ts";
+import { putF32 } from "./tensors.ts";
 
 export interface GroupInput {
   /** (rowCount, dim) f32. */
@@ -25,39 +27,58 @@ export interface GroupInput {
   basisBits: CodecOptions["basisBits"];
 }
 
-export type CodedLatents = Pick<CodedGroup, "books" | "basis" | "planes">;
+export type CodedLatents = Pick<CodedGroup, "books" | "basis" | "planes" | "stream">;
 
 export function encodeGroup(runtime: Runtime, input: GroupInput): CodedLatents {
-  const { kernels, heap } = runtime;
-  const { basis, widths, rowCount } = input;
-  const kept = keptChannels(widths);
+  const { basis, rowCount } = input;
+  const { widths, ...kept } = keptChannels(input.widths, basis);
   const coded = codeBasis(basis, kept, input.basisTokens ?? rowCount, input.basisBits);
-  if (kept.widths.length === 0) return { books: [], basis: coded, planes: new Uint8Array(0) };
-  return heap.scratch((frame) => {
-    const stride = blockCount(rowCount) * BLOCK_TOKENS;
-    const analysis = fitAnalysis(runtime, basisRows(coded, basis.dim), basis.dim, basis.roots);
-    const analysisPtr = putF32(heap, frame, analysis);
-    const latentsPtr = frame.reserve(4 * kept.widths.length * stride);
-    kernels.project(
-      latentsPtr,
-      input.rowsPtr,
-      input.centrePtr,
-      analysisPtr,
-      rowCount,
-      basis.dim,
-      kept.widths.length,
-      stride,
-    );
-    const { books, codesPtr } = encodeChannels(runtime, frame, latentsPtr, rowCount, stride, kept.widths, input.minMax);
-    return { books, basis: coded, planes: pack(runtime, frame, codesPtr, kept.widths, rowCount, stride) };
+  if (widths.length === 0) return { books: [], basis: coded, planes: new Uint8Array(0) };
+  return runtime.heap.scratch((frame) => {
+    const { latentsPtr, stride } = projectRows(runtime, frame, input, basisRows(coded, basis.dim));
+    const { books, codesPtr } = encodeChannels(runtime, frame, latentsPtr, rowCount, stride, widths, input.minMax);
+    return { books, basis: coded, planes: packCodes(runtime, codesPtr, countWidths(widths), rowCount) };
   });
 }
 
 /** Channels with bits, widths falling, stronger channels first among equals. */
-export function keptChannels(widths: Uint8Array): KeptChannels {
+export function keptChannels(widths: Uint8Array, { variance }: Basis): KeptChannels & { widths: number[] } {
   const channels = Array.from(widths.keys()).filter((channel) => widths[channel] > 0);
   channels.sort((a, b) => widths[b] - widths[a] || a - b);
-  return { channels, widths: channels.map((channel) => widths[channel]) };
+  const errors = channels.map((channel) => variance[channel] * DISTORTION[widths[channel]]);
+  return { channels, errors, widths: channels.map((channel) => widths[channel]) };
+}
+
+type Rows = Pick<GroupInput, "rowsPtr" | "rowCount" | "centrePtr" | "basis">;
+
+/** Latents (channels, stride) f32 of the rows on synthesis rows (channels, dim), as a reader sees them; stride: whole blocks. */
+export function projectRows(
+  runtime: Runtime,
+  frame: Frame,
+  { rowsPtr, rowCount, centrePtr, basis }: Rows,
+  synthesis: Float32Array,
+): { latentsPtr: number; stride: number } {
+  const { kernels, heap } = runtime;
+  const stride = blockCount(rowCount) * BLOCK_TOKENS;
+  const channels = synthesis.length / basis.dim;
+  const analysis = fitAnalysis(runtime, synthesis, basis.dim, basis.roots);
+  const analysisPtr = putF32(heap, frame, analysis);
+  const latentsPtr = frame.reserve(4 * channels * stride);
+  kernels.project(latentsPtr, rowsPtr, centrePtr, analysisPtr, rowCount, basis.dim, channels, stride);
+  return { latentsPtr, stride };
+}
+
+/** Mean squares of the latents of the rows on their basis: (rank). */
+export function latentSquares(runtime: Runtime, rows: Rows): Float64Array {
+  const { kernels, heap } = runtime;
+  const { rank, synthesis } = rows.basis;
+  return heap.scratch((frame) => {
+    const { latentsPtr, stride } = projectRows(runtime, frame, rows, synthesis);
+    const extremesPtr = frame.reserve(8);
+    const squares = (_: unknown, c: number): number =>
+      kernels.channelStatistics(extremesPtr, latentsPtr + 4 * c * stride, rows.rowCount) / rows.rowCount;
+    return Float64Array.from({ length: rank }, squares);
+  });
 }
 
 function encodeChannels(
@@ -86,22 +107,6 @@ function encodeChannels(
   return { books, codesPtr };
 }
 
-function pack(
-  runtime: Runtime,
-  frame: Frame,
-  codesPtr: number,
-  widths: number[],
-  rowCount: number,
-  stride: number,
-): Uint8Array {
-  const { count8, count4, count2, count1 } = countWidths(widths);
-  const blocks = blockCount(rowCount);
-  const bytes = blocks * planeCount({ count8, count4, count2, count1 }) * PLANE_BYTES;
-  const planesPtr = frame.reserve(bytes);
-  runtime.kernels.packPlanes(planesPtr, codesPtr, count8, count4, count2, count1, blocks, stride);
-  return runtime.heap.u8(planesPtr, bytes).slice();
-}
-
 /** Address of (rowCount, dim) f32 rows in the caller's frame. */
 export function decodeGroup(
   runtime: Runtime,
@@ -116,7 +121,7 @@ export function decodeGroup(
   const channels = group.books.length;
   const stride = blockCount(rowCount) * BLOCK_TOKENS;
   heap.scratch((inner) => {
-    const latentsPtr = decodeLatents(runtime, inner, group, stride);
+    const latentsPtr = decodeLatents(runtime, inner, group, rowCount, stride);
     const synthesisPtr = putF32(heap, inner, basisRows(group.basis, dim));
     kernels.synthesize(rowsPtr, latentsPtr, centrePtr, synthesisPtr, rowCount, dim, channels, stride);
   });
@@ -124,12 +129,9 @@ export function decodeGroup(
 }
 
 /** Address of (channels, stride) f32 latents. */
-function decodeLatents(runtime: Runtime, frame: Frame, group: CodedLatents, stride: number): number {
-  const { kernels, heap } = runtime;
-  const { count8, count4, count2, count1 } = countWidths(group.books.map((book) => book.width));
-  const codesPtr = frame.reserve(group.books.length * stride);
-  const planesPtr = putBytes(heap, frame, group.planes);
-  kernels.unpackPlanes(codesPtr, planesPtr, count8, count4, count2, count1, stride / BLOCK_TOKENS, stride);
+function decodeLatents(runtime: Runtime, frame: Frame, group: CodedLatents, rowCount: number, stride: number): number {
+  const { kernels } = runtime;
+  const codesPtr = putCodes(runtime, frame, group, rowCount);
   const latentsPtr = frame.reserve(4 * group.books.length * stride);
   const shelf = new BookShelf(runtime, frame);
   group.books.forEach((book, c) => {

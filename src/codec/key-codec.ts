@@ -8,12 +8,13 @@ import { attentionWeights } from "./attention-weights.ts";
 import { type Basis, findBasis, rankFor } from "./basis.ts";
 import type { CodedGroup } from "./coded.ts";
 import type { Geometry } from "./geometry.ts";
-import { decodeGroup, encodeGroup } from "./group-codec.ts";
+import { type CodedLatents, decodeGroup, encodeGroup, latentSquares } from "./group-codec.ts";
 import { type HeadGroup, headGroups } from "./groups.ts";
 import { fromHalf, toHalf } from "./half.ts";
 import { type LayerMoments, type LayerQueries, metricRoots } from "./metric.ts";
 import type { CodecOptions } from "./options.ts";
 import { putRotary, type Rotary } from "./rotary.ts";
+import { encodeGroupInSteps, type StepInput } from "./step-codec.ts";
 import { putF32 } from "./tensors.ts";
 
 /** The tokens of a layer that are coded: [first, first + count) of `tokens`. */
@@ -67,13 +68,18 @@ export function analyseKeys(
         : undefined;
       const centrePtr = putF32(heap, frame, Float32Array.from(centre, fromHalf));
       const rank = options.schedule ? dim : rankFor(dim, options.keyBits);
-      const basis = findBasis(runtime, { rowsPtr, rowCount: range.count, dim, centrePtr, weightsPtr, metric, rank });
+      const rows = { rowsPtr, rowCount: range.count, centrePtr };
+      const basis = findBasis(runtime, { ...rows, dim, weightsPtr, metric, rank });
+      if (weights && options.entropy) basis.spread = latentSquares(runtime, { ...rows, basis });
       return { ...group, basis, centre };
     }),
   );
 }
 
-/** Codes of one layer on its bases; widths as allocated for each group. */
+/** What the channels of a basis get: bits each, or one step for all. */
+export type ChannelPlan = { widths: Uint8Array } | { step: number };
+
+/** Codes of one layer on its bases; a plan for each group. */
 export function encodeKeys(
   runtime: Runtime,
   geometry: Geometry,
@@ -82,7 +88,7 @@ export function encodeKeys(
   range: CodedRange,
   keysPtr: number,
   bases: KeyBasis[],
-  widths: Uint8Array[],
+  plans: ChannelPlan[],
 ): CodedGroup[] {
   const { heap } = runtime;
   return bases.map(({ basis, centre, firstHead, headCount }, i) =>
@@ -92,18 +98,23 @@ export function encodeKeys(
         headCount,
       });
       const centrePtr = putF32(heap, frame, Float32Array.from(centre, fromHalf));
-      const coded = encodeGroup(runtime, {
-        rowsPtr,
-        rowCount: range.count,
-        centrePtr,
-        basis,
-        widths: widths[i],
-        minMax: options.schedule !== null,
-        basisBits: options.basisBits,
-      });
+      const { basisBits, schedule } = options;
+      const input = { rowsPtr, rowCount: range.count, centrePtr, basis, basisBits };
+      const coded = encodeByPlan(runtime, input, plans[i], schedule !== null);
       return { firstHead, headCount, ...coded, centre };
     }),
   );
+}
+
+export function encodeByPlan(
+  runtime: Runtime,
+  input: Omit<StepInput, "step">,
+  plan: ChannelPlan,
+  minMax = false,
+): CodedLatents {
+  return "step" in plan
+    ? encodeGroupInSteps(runtime, { ...input, ...plan })
+    : encodeGroup(runtime, { ...input, ...plan, minMax });
 }
 
 /** Writes the coded tokens of a group into keysPtr: (kvHeads, tokens, headDim) f32 after RoPE. */

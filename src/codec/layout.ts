@@ -154,6 +154,8 @@ export const RANGE_TOTAL = 1 << 15;
 export const RANGE_WINDOW = 128;
 /** No nibble's frequency falls below. */
 export const RANGE_LEAST = 4;
+/** Tokens of a range code in a stream: what decoding must hold at a time. */
+export const RANGE_TOKENS = 1024;
 export const modelCount = (wideCount: number, narrowCount: number): number => 17 * wideCount + narrowCount;
 const nibbleCount = (wideCount: number, narrowCount: number, tokens: number): number =>
   (2 * wideCount + narrowCount) * tokens;

@@ -14,6 +14,11 @@ export interface CodecOptions {
   anchorSpan: number | null;
   /** The SVDq paper's mode for keys: bits of equal groups of channels, min-max codes, no metric. Replaces keyBits. */
   schedule: number[] | null;
+  /**
+   * One step for all channels and codes at their entropy (steps.ts), for files: fewer bits at the same loss. keyBits and
+   * valueBits are then what normal channels would take, over all layers each. Not with a schedule.
+   */
+  entropy: boolean;
   /** Tokens kept exact at the start and at the end. */
   sinks: number;
   recent: number;
@@ -31,6 +36,7 @@ export const DEFAULT_OPTIONS: CodecOptions = {
   grouping: "layer",
   anchorSpan: 1,
   schedule: null,
+  entropy: false,
   sinks: 4,
   recent: 64,
   metric: true,
@@ -51,6 +57,9 @@ export function checkOptions(given: Partial<CodecOptions>): CodecOptions {
   }
   if (options.anchorSpan !== null) checkSpan(options.anchorSpan);
   if (options.schedule !== null) checkSchedule(options.schedule);
+  if (options.entropy && options.schedule !== null) {
+    throw new RangeError("entropy: expected no schedule beside it, got both");
+  }
   if (options.basisBits !== "auto") expectInteger("basisBits", options.basisBits, 3, 12);
   return options;
 }

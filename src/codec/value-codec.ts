@@ -2,14 +2,15 @@
  * Values of one layer: a norm and a direction a token, so that errors stay relative to each
  * token's own size; a basis of the directions, not centred; the same allocation, books and planes as keys.
  */
+import type { Frame } from "../runtime/heap.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { allocate } from "./allocation.ts";
 import { type Basis, findBasis, rankFor } from "./basis.ts";
 import type { CodedGroup } from "./coded.ts";
 import type { Geometry } from "./geometry.ts";
-import { decodeGroup, encodeGroup } from "./group-codec.ts";
+import { decodeGroup } from "./group-codec.ts";
 import { type HeadGroup, headGroups } from "./groups.ts";
-import { type CodedRange, gatherGroup } from "./key-codec.ts";
+import { type CodedRange, encodeByPlan, gatherGroup } from "./key-codec.ts";
 import { type CodedNorms, codeNorms, normLevels } from "./norms.ts";
 import type { CodecOptions } from "./options.ts";
 import { putF32 } from "./tensors.ts";
@@ -17,73 +18,59 @@ import { putF32 } from "./tensors.ts";
 /** Smaller norms count as this one: the reciprocal of a subnormal number would be infinite. */
 const LEAST_NORM = 2 ** -120;
 
-/** Codes of all head groups of a layer. valuesPtr: (kvHeads, tokens, headDim) f32. */
-export function encodeValues(
-  runtime: Runtime,
-  geometry: Geometry,
-  options: CodecOptions,
-  range: CodedRange,
-  valuesPtr: number,
-): CodedGroup[] {
-  return headGroups(geometry, options.grouping).map((group) =>
-    encodeValueGroup(runtime, geometry, options, range, valuesPtr, group),
-  );
+export interface ValueBasis extends HeadGroup {
+  basis: Basis;
 }
 
-function encodeValueGroup(
-  runtime: Runtime,
-  geometry: Geometry,
-  options: CodecOptions,
-  range: CodedRange,
-  valuesPtr: number,
-  group: HeadGroup,
-): CodedGroup {
-  return runtime.heap.scratch((frame) => {
-    const dim = group.headCount * geometry.headDim;
-    const rowsPtr = gatherGroup(runtime, frame, geometry, range, valuesPtr, group);
-    const norms = toDirections(runtime, rowsPtr, range.count, dim);
-    const basis = basisOfDirections(runtime, rowsPtr, range.count, dim, options);
-    const widths = allocateValues(basis, options.valueBits);
-    const coded = encodeGroup(runtime, {
-      rowsPtr,
-      rowCount: range.count,
-      centrePtr: 0,
-      basis,
-      widths,
-      minMax: false,
-      basisBits: options.basisBits,
-    });
-    return { ...group, ...coded, norms };
-  });
-}
-
-/** Bases of the head groups of one layer, of what `encodeValues` codes. valuesPtr: (kvHeads, tokens, headDim) f32. */
+/** Bases of the directions of all head groups of a layer. valuesPtr: (kvHeads, tokens, headDim) f32. */
 export function analyseValues(
   runtime: Runtime,
   geometry: Geometry,
   options: CodecOptions,
   range: CodedRange,
   valuesPtr: number,
-): Basis[] {
+): ValueBasis[] {
   return headGroups(geometry, options.grouping).map((group) =>
     runtime.heap.scratch((frame) => {
-      const dim = group.headCount * geometry.headDim;
-      const rowsPtr = gatherGroup(runtime, frame, geometry, range, valuesPtr, group);
-      toDirections(runtime, rowsPtr, range.count, dim);
-      return basisOfDirections(runtime, rowsPtr, range.count, dim, options);
+      const { rowsPtr, dim } = directionsOf(runtime, frame, geometry, range, valuesPtr, group);
+      const rank = rankFor(dim, options.valueBits);
+      const basis = findBasis(runtime, { rowsPtr, rowCount: range.count, dim, centrePtr: 0, weightsPtr: 0, rank });
+      return { ...group, basis };
     }),
   );
 }
 
-function basisOfDirections(
+/** Codes of all head groups of a layer on its bases: in steps of `step`, or with bits as `valueBits` allows. */
+export function encodeValues(
   runtime: Runtime,
-  rowsPtr: number,
-  rowCount: number,
-  dim: number,
+  geometry: Geometry,
   options: CodecOptions,
-): Basis {
-  const rank = rankFor(dim, options.valueBits);
-  return findBasis(runtime, { rowsPtr, rowCount, dim, centrePtr: 0, weightsPtr: 0, rank });
+  range: CodedRange,
+  valuesPtr: number,
+  bases: ValueBasis[],
+  step?: number,
+): CodedGroup[] {
+  return bases.map(({ basis, ...group }) =>
+    runtime.heap.scratch((frame) => {
+      const { rowsPtr, norms } = directionsOf(runtime, frame, geometry, range, valuesPtr, group);
+      const plan = step === undefined ? { widths: allocateValues(basis, options.valueBits) } : { step };
+      const input = { rowsPtr, rowCount: range.count, centrePtr: 0, basis, basisBits: options.basisBits };
+      return { ...group, ...encodeByPlan(runtime, input, plan), norms };
+    }),
+  );
+}
+
+function directionsOf(
+  runtime: Runtime,
+  frame: Frame,
+  geometry: Geometry,
+  range: CodedRange,
+  valuesPtr: number,
+  group: HeadGroup,
+): { rowsPtr: number; dim: number; norms: CodedNorms } {
+  const dim = group.headCount * geometry.headDim;
+  const rowsPtr = gatherGroup(runtime, frame, geometry, range, valuesPtr, group);
+  return { rowsPtr, dim, norms: toDirections(runtime, rowsPtr, range.count, dim) };
 }
 
 /** From these on, 1-bit channels of values bring no accuracy (docs/adr/0011) and cost time wherever values are mixed. */

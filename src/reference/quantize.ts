@@ -3,7 +3,7 @@ import { BOOK } from "../codec/layout.ts";
 import type { Views } from "../runtime/heap.ts";
 import type { Kernels } from "../runtime/kernels.ts";
 
-type QuantizeKernels = Pick<Kernels, "prepareBook" | "bookError" | "encode" | "decode" | "channelStatistics">;
+type QuantizeKernels = Pick<Kernels, "prepareBook" | "bookError" | "encode" | "decode" | "encodeSteps" | "channelStatistics">;
 
 const { fround } = Math;
 
@@ -47,6 +47,20 @@ export const quantizeTwins = (views: Views): QuantizeKernels => {
       views.f32(valuesPtr, count).forEach((_, i, values) => {
         values[i] = levels[codes[i]];
       });
+    },
+
+    encodeSteps(codesPtr, sumsPtr, valuesPtr, count, step, rounding, zero, last) {
+      const codes = views.u8(codesPtr, count);
+      const lanes = { cross: [0, 0, 0, 0], square: [0, 0, 0, 0] };
+      views.f32(valuesPtr, count).forEach((x, i) => {
+        const size = Math.floor(fround(fround(Math.abs(x) / fround(step)) + fround(rounding)));
+        const q = Math.min(Math.max(x < 0 ? -size : size, -zero), last - zero);
+        codes[i] = zero + q;
+        lanes.cross[i % 4] += q * x;
+        lanes.square[i % 4] += q * q;
+      });
+      const sum = ([a, b, c, d]: number[]): number => a + b + (c + d);
+      views.f64(sumsPtr, 2).set([sum(lanes.cross), sum(lanes.square)]);
     },
 
     channelStatistics(extremesPtr, valuesPtr, count) {

@@ -288,6 +288,21 @@ export interface Kernels {
   encode(codesPtr: number, bookPtr: number, valuesPtr: number, count: number, bits: number): void;
   /** values (count) f32 = level of each code (count) u8. Codes must be below 2^bits. */
   decode(valuesPtr: number, bookPtr: number, codesPtr: number, count: number, bits: number): void;
+  /**
+   * codes (count) u8 of values (count) f32 in even steps with a dead zone: zero + q where |q| = floor(|value| / step +
+   * rounding), the sign that of the value, the code moved to 0 or `last` where it lies past them; rounding 0 to 1/2.
+   * sums (2) f64, each in four lanes: of value * q, of q * q. All in f32 but the sums.
+   */
+  encodeSteps(
+    codesPtr: number,
+    sumsPtr: number,
+    valuesPtr: number,
+    count: number,
+    step: number,
+    rounding: number,
+    zero: number,
+    last: number,
+  ): void;
   /** extremes (2) f32: least and greatest of values (count) f32; count > 0. Returns the f64 sum of squares in four lanes. */
   channelStatistics(extremesPtr: number, valuesPtr: number, count: number): number;
 
@@ -389,6 +404,7 @@ export const KERNEL_NAMES = [
   "bookError",
   "encode",
   "decode",
+  "encodeSteps",
   "channelStatistics",
   "packPlanes",
   "unpackPlanes",

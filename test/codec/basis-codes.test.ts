@@ -1,6 +1,7 @@
 /** Basis rows in few bits: as exact as their channels deserve. */
 import { describe, expect, it } from "vitest";
 import { fitsWidth } from "../../src/archive/bits.ts";
+import { DISTORTION } from "../../src/codec/allocation.ts";
 import type { Basis } from "../../src/codec/basis.ts";
 import { basisRows, codeBasis, LEAST_BASIS_BITS, MOST_BASIS_BITS } from "../../src/codec/basis-codes.ts";
 import type { CodedBasis } from "../../src/codec/coded.ts";
@@ -18,7 +19,10 @@ function basisOf(rank = 8, roots?: Float64Array[]): Basis {
   return { dim: DIM, rank, variance, energy: 2, synthesis, ...(roots && { roots }) };
 }
 
-const keep = (widths: number[]) => ({ channels: widths.map((_, c) => c), widths });
+const keep = (widths: number[]) => ({
+  channels: widths.map((_, c) => c),
+  errors: widths.map((width, c) => 2 ** -c * DISTORTION[width]),
+});
 const EIGHT = keep([8, 4, 4, 2, 2, 2, 1, 1]);
 
 /** Squared error of each row over its square. */
@@ -75,7 +79,7 @@ describe("basis in a given number of bits", () => {
 
   it("takes the kept channels in the order of their codes", () => {
     const basis = basisOf();
-    const kept = { channels: [5, 0, 2], widths: [4, 2, 1] };
+    const kept = { channels: [5, 0, 2], errors: [1, 1, 1] };
     expect(Math.max(...rowErrors(basis, codeBasis(basis, kept, 1000, 10), kept.channels))).toBeLessThan(1e-5);
   });
 
@@ -122,9 +126,7 @@ describe('basis in "auto" bits', () => {
     const coded = codeBasis(basis, EIGHT, tokens, "auto");
     expect(coded.widths.reduce((a, b) => a + b, 0)).toBeLessThan(64);
     const cost = rowErrors(basis, coded, EIGHT.channels).reduce((sum, error, c) => sum + error * basis.variance[c], 0);
-    // Distortions of Max (1960): 8 bits about 4e-5, 4 bits 0.0095, 2 bits 0.1175, 1 bit 0.3634.
-    const distortion = { 8: 4e-5, 4: 0.0095, 2: 0.1175, 1: 0.3634 };
-    const codes = EIGHT.widths.reduce((sum, width, c) => sum + basis.variance[c] * distortion[width as 8], 0);
+    const codes = EIGHT.errors.reduce((a, b) => a + b, 0);
     expect(cost).toBeLessThan(codes / 20);
   });
 });

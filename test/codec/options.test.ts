@@ -62,11 +62,12 @@ describe("options", () => {
     [{ schedule: [16, 4, 2, 1, 1, 0, 0, 0] }, "schedule: expected widths of 0, 1, 2, 4, 8, got 16"],
     [{ schedule: [0, 0, 0, 0, 0, 0, 0, 0] }, "schedule: expected at least one width above 0, got none"],
     [{ basisBits: 2 }, "basisBits: expected an integer from 3 to 12, got 2"],
+    [{ entropy: true, schedule: [8, 4, 2, 1, 1, 0, 0, 0] }, "entropy: expected no schedule beside it, got both"],
     [{ basisBits: 13 }, "basisBits: expected an integer from 3 to 12, got 13"],
     [{ basisBits: "8" }, 'basisBits: expected an integer from 3 to 12, got "8"'],
     [
       { keysBits: 2 },
-      'options: expected fields among keyBits, valueBits, grouping, anchorSpan, schedule, sinks, recent, metric, attentionWeights, basisBits, got "keysBits"',
+      'options: expected fields among keyBits, valueBits, grouping, anchorSpan, schedule, entropy, sinks, recent, metric, attentionWeights, basisBits, got "keysBits"',
     ],
   ];
 

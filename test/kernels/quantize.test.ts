@@ -116,6 +116,20 @@ const EDGES: [string, Float32Array][] = [
   ["the greatest numbers", noise(21, 5).map((x) => (x < 0 ? -1 : 1) * 1.7e38)],
 ];
 
+interface Steps {
+  step: number;
+  rounding: number;
+  zero: number;
+  last: number;
+}
+
+function inSteps(runtime: Runtime, arena: Arena, values: Float32Array, { step, rounding, zero, last }: Steps) {
+  const [codesPtr, sumsPtr] = [arena.out(values.length), arena.out(16)];
+  const valuesPtr = arena.putAtEnd(values);
+  runtime.kernels.encodeSteps(codesPtr, sumsPtr, valuesPtr, values.length, step, rounding, zero, last);
+  return { codes: arena.u8(codesPtr, values.length), sums: arena.f64(sumsPtr, 2) };
+}
+
 describe.each(PLATFORMS)("quantize on $name", ({ create }) => {
   let runtime: Runtime;
   beforeAll(async () => {
@@ -210,6 +224,17 @@ describe.each(PLATFORMS)("quantize on $name", ({ create }) => {
     }
   });
 
+  it("even steps have a dead zone, equal signs, ends, and the sums of a least-squares level", () => {
+    withArena(runtime, (arena) => {
+      const values = Float32Array.of(0, 0.59, 0.6, -0.61, -1.59, 1.61, 2.7, -2.7, 40, -40, -0);
+      const { codes, sums } = inSteps(runtime, arena, values, { step: 1, rounding: 0.4, zero: 3, last: 6 });
+      expect(Array.from(codes)).toEqual([3, 3, 4, 2, 2, 5, 6, 0, 6, 0, 3]);
+      const q = Array.from(codes, (code) => code - 3);
+      expect(sums[0]).toBeCloseTo(q.reduce((sum, n, i) => sum + n * values[i], 0), 4);
+      expect(sums[1]).toBe(q.reduce((sum, n) => sum + n * n, 0));
+    });
+  });
+
   it("extremes of one value are that value", () => {
     expect(Array.from(run(bookOf(1), Float32Array.of(-3)).extremes)).toEqual([-3, -3]);
   });
@@ -241,6 +266,25 @@ describe("quantize everywhere", () => {
       same((runtime, arena) => results(runtime, arena, bookOf(bits, scale, offset), values, stride));
     });
     fc.assert(property, { numRuns: 200 });
+  });
+
+  it("gives the same bits for even steps", async () => {
+    const same = await sameBits();
+    for (const count of SIZES) {
+      for (const [step, zero, last] of [
+        [0.3, 1, 3],
+        [0.07, 7, 15],
+        [1e-4, 127, 255],
+        [3e20, 7, 15],
+      ]) {
+        for (const rounding of [0, 0.4, 0.5]) {
+          same((runtime, arena) => {
+            const { codes, sums } = inSteps(runtime, arena, noise(count, count + last), { step, rounding, zero, last });
+            return [codes, sums];
+          });
+        }
+      }
+    }
   });
 
   it("the debug module refuses a code past its book", async () => {
