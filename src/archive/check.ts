@@ -145,10 +145,22 @@ export function checkGroup(group: CodedGroup, place: GroupPlace, fail: Fail): vo
   checkBasis(group, channels, dim, fail);
   if (place.role === "keys") checkCentre(group, dim, fail);
   else checkNorms(group, place.codedTokens, fail);
+  if (group.stream) return checkStream(group, fail);
   const counts = countWidths(widths);
   const bytes = planesBytes(counts, place.codedTokens);
   if (group.planes.length !== bytes) fail("planes", `${bytes} bytes`, group.planes.length);
   checkFreePlaces(group.planes, counts, place.codedTokens, fail);
+}
+
+/** Codes are looked at when they are decoded (codec/streams.ts). */
+function checkStream({ stream, planes, books }: CodedGroup, fail: Fail): void {
+  const { leading, parts } = stream!;
+  if (planes.length > 0) fail("planes", "none beside a stream", `${planes.length} bytes`);
+  if (!isIntegerIn(leading, 0, books.length)) fail("stream.leading", `0 to ${books.length} channels`, leading);
+  const counts = [leading, books.length - leading];
+  parts.forEach((part, i) => {
+    if (counts[i] === 0 && part.length > 0) fail(`stream.parts[${i}]`, "no bytes of no channels", part.length);
+  });
 }
 
 function checkBasis({ basis }: CodedGroup, channels: number, dim: number, fail: Fail): void {

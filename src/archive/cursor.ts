@@ -45,12 +45,15 @@ export class ByteReader {
   readonly #bytes: Uint8Array;
   readonly #view: DataView;
   readonly #end: number;
+  readonly #base: number;
   /** Put before each message: file and section. */
   readonly where: string;
+  /** In the file, as `end` is; `base`: where in it `bytes` starts. */
   at: number;
 
-  constructor(bytes: Uint8Array, at: number, end: number, where: string) {
+  constructor(bytes: Uint8Array, at: number, end: number, where: string, base = 0) {
     this.#bytes = bytes;
+    this.#base = base;
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.#end = end;
     this.where = where;
@@ -61,12 +64,12 @@ export class ByteReader {
     return this.#end - this.at;
   }
 
-  /** Claims `count` bytes for `part` and returns where they start. */
+  /** Claims `count` bytes for `part` and returns where they start in `bytes`. */
   skip(count: number, part: string): number {
     if (count > this.left) {
       throw new FormatError(`${this.where}: ${part}: expected ${count} bytes, got ${this.left}`, this.at);
     }
-    const at = this.at;
+    const at = this.at - this.#base;
     this.at += count;
     return at;
   }
@@ -80,6 +83,11 @@ export class ByteReader {
   u16(count: number, part: string): Uint16Array {
     const at = this.skip(2 * count, part);
     return new Uint16Array(count).map((_, i) => this.#view.getUint16(at + 2 * i, true));
+  }
+
+  u32(count: number, part: string): Uint32Array {
+    const at = this.skip(4 * count, part);
+    return new Uint32Array(count).map((_, i) => this.#view.getUint32(at + 4 * i, true));
   }
 
   i32(count: number, part: string): Int32Array {

@@ -9,6 +9,7 @@ import type { SectionEntry } from "./format.ts";
 import { ARCHIVE_VERSIONS, describeSection, MAGIC, PREAMBLE, SECTION_ALIGN, sectionNames } from "./format.ts";
 
 export interface Head {
+  version: number;
   shape: CacheShape;
   fingerprint: string;
   /** Coded tokens of every segment, layer by layer. */
@@ -16,8 +17,10 @@ export interface Head {
   layout: RotaryLayout;
   /** Rotary pairs. */
   pairs: number;
-  /** In order, inside the file, with the zeros between them seen; `offset` counts from the start of the file. */
+  /** In order, inside the file, the last at its end; `offset` counts from the start of the file. */
   sections: SectionEntry[];
+  /** Where the header ends. */
+  end: number;
 }
 
 type Fields = Record<string, unknown>;
@@ -32,8 +35,9 @@ export function asFormatError<T>(where: string, offset: number, check: () => T):
   }
 }
 
-export function readHead(bytes: Uint8Array, name: string): Head {
-  const { headerBytes, version } = readPreamble(bytes, name);
+/** `bytes`: the file, or as much of it from the start on as holds the header; `size`: bytes of the file. */
+export function readHead(bytes: Uint8Array, name: string, size = bytes.length): Head {
+  const { headerBytes, version } = readPreamble(bytes, size, name);
   const fields = parseHeader(bytes.subarray(PREAMBLE.bytes, PREAMBLE.bytes + headerBytes), name);
   const fail: Fail = (what, expected, got) => {
     throw new FormatError(`${name}: header: ${what}: expected ${expected}, got ${brief(got)}`, PREAMBLE.bytes);
@@ -62,9 +66,9 @@ export function readHead(bytes: Uint8Array, name: string): Head {
     fail("rotary.pairs", `an integer from 0 to ${shape.geometry.headDim / 2}`, pairs);
   }
   if (typeof fields.fingerprint !== "string") fail("fingerprint", "a string", fields.fingerprint);
-  const sections = readTable(bytes, fields.sections, shape, roundUp(PREAMBLE.bytes + headerBytes, SECTION_ALIGN), fail);
-  expectZeros(bytes, PREAMBLE.bytes + headerBytes, sections, name);
-  return { shape, fingerprint: fields.fingerprint, segments, layout, pairs, sections };
+  const end = PREAMBLE.bytes + headerBytes;
+  const sections = readTable(fields.sections, version, shape, roundUp(end, SECTION_ALIGN), size, name, fail);
+  return { version, shape, fingerprint: fields.fingerprint, segments, layout, pairs, sections, end };
 }
 
 function readSegments(version: number, table: unknown, shape: CacheShape, fail: Fail): number[][] {
@@ -77,6 +81,7 @@ function readSegments(version: number, table: unknown, shape: CacheShape, fail: 
     checkSegments(tokens, coded, (what, ...rest) => fail(`layer ${i}: ${what}`, ...rest));
   });
   const segments = table as number[][];
+  if (version === ARCHIVE_VERSIONS.streams) return segments;
   if (segments.every(({ length }) => length === 1)) fail("segments", "a layer of several in version 2", "one each");
   return segments;
 }
@@ -88,7 +93,7 @@ function fieldsOf(value: unknown, what: string, fail: Fail): Fields {
   return value as Fields;
 }
 
-function readPreamble(bytes: Uint8Array, name: string): { headerBytes: number; version: number } {
+function readPreamble(bytes: Uint8Array, size: number, name: string): { headerBytes: number; version: number } {
   const magicLength = Math.min(bytes.length, MAGIC.length);
   for (let i = 0; i < magicLength; i++) {
     if (bytes[i] === MAGIC[i]) continue;
@@ -102,16 +107,16 @@ function readPreamble(bytes: Uint8Array, name: string): { headerBytes: number; v
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   // Before the checksum: a later version may place it elsewhere.
   const version = view.getUint32(PREAMBLE.version, true);
-  const { oneSegment, segments } = ARCHIVE_VERSIONS;
-  if (version !== oneSegment && version !== segments) {
-    const hint = version > segments ? "; this file is of a newer svdq" : "";
-    fail("version", `${oneSegment} or ${segments}, those that this svdq reads`, `${version}${hint}`, PREAMBLE.version);
+  const newest = ARCHIVE_VERSIONS.streams;
+  if (version < ARCHIVE_VERSIONS.oneSegment || version > newest) {
+    const hint = version > newest ? "; this file is of a newer svdq" : "";
+    fail("version", `1 to ${newest}, those that this svdq reads`, `${version}${hint}`, PREAMBLE.version);
   }
   const crc = hex32(crc32c(bytes.subarray(0, PREAMBLE.preambleCrc)));
   const preambleCrc = hex32(view.getUint32(PREAMBLE.preambleCrc, true));
   if (crc !== preambleCrc) fail("checksum of the preamble", preambleCrc, crc, PREAMBLE.preambleCrc);
   const fileBytes = view.getBigUint64(PREAMBLE.fileBytes, true);
-  if (fileBytes !== BigInt(bytes.length)) fail("length", `${fileBytes} bytes`, bytes.length, bytes.length);
+  if (fileBytes !== BigInt(size)) fail("length", `${fileBytes} bytes`, size, size);
   const headerBytes = view.getUint32(PREAMBLE.headerBytes, true);
   const most = bytes.length - PREAMBLE.bytes;
   if (headerBytes > most) fail("header length", `at most ${most} bytes`, headerBytes, PREAMBLE.headerBytes);
@@ -136,13 +141,21 @@ function parseHeader(json: Uint8Array, name: string): Fields {
 }
 
 /** The table must list exactly the sections of the cache, each where the one before it leaves off. */
-function readTable(bytes: Uint8Array, table: unknown, shape: CacheShape, first: number, fail: Fail): SectionEntry[] {
+function readTable(
+  table: unknown,
+  version: number,
+  shape: CacheShape,
+  first: number,
+  size: number,
+  name: string,
+  fail: Fail,
+): SectionEntry[] {
   if (!Array.isArray(table)) fail("sections", "an array", table);
   const hasTokens = (table[1] as Fields | undefined)?.kind === "tokens";
-  const names = sectionNames(shape.geometry.layerCount, hasTokens);
+  const names = sectionNames(version, shape.geometry.layerCount, hasTokens);
   if (table.length !== names.length) fail("sections", `${names.length} sections`, table.length);
   let end = first;
-  return names.map((name, i) => {
+  const sections = names.map((name, i) => {
     const row = fieldsOf(table[i], `sections[${i}]`, fail);
     if (row.kind !== name.kind || row.layer !== name.layer) {
       fail(`sections[${i}]`, describeSection(name), row.kind === name.kind ? row.layer : row.kind);
@@ -150,24 +163,25 @@ function readTable(bytes: Uint8Array, table: unknown, shape: CacheShape, first: 
     const what = describeSection(name);
     const offset = roundUp(end, SECTION_ALIGN);
     if (row.offset !== offset - first) fail(`${what}: offset`, String(offset - first), row.offset);
-    if (!isCount(row.bytes) || offset + row.bytes > bytes.length) {
-      fail(`${what}: bytes`, `an integer from 0 to ${Math.max(0, bytes.length - offset)}`, row.bytes);
+    if (!isCount(row.bytes) || offset + row.bytes > size) {
+      fail(`${what}: bytes`, `an integer from 0 to ${Math.max(0, size - offset)}`, row.bytes);
     }
     if (!isCount(row.crc32c) || row.crc32c > 0xffffffff) fail(`${what}: crc32c`, "a 32-bit integer", row.crc32c);
     end = offset + row.bytes;
     return { ...name, offset, bytes: row.bytes, crc32c: row.crc32c };
   });
+  if (end !== size) throw new FormatError(`${name}: length: expected ${end} bytes, got ${size}`, end);
+  return sections;
 }
 
-/** Bytes under no checksum: before each section, and none after the last. */
-function expectZeros(bytes: Uint8Array, headerEnd: number, sections: SectionEntry[], name: string): void {
-  let end = headerEnd;
+/** Bytes under no checksum: those before each section. `bytes` hold the file from `start` on. */
+export function expectZeros(bytes: Uint8Array, start: number, end: number, sections: SectionEntry[], name: string): void {
   for (const section of sections) {
     for (; end < section.offset; end++) {
-      if (bytes[end] === 0) continue;
-      throw new FormatError(`${name}: padding before ${describeSection(section)}: expected 0, got ${bytes[end]}`, end);
+      if (bytes[end - start] === 0) continue;
+      const got = bytes[end - start];
+      throw new FormatError(`${name}: padding before ${describeSection(section)}: expected 0, got ${got}`, end);
     }
     end = section.offset + section.bytes;
   }
-  if (end !== bytes.length) throw new FormatError(`${name}: length: expected ${end} bytes, got ${bytes.length}`, end);
 }

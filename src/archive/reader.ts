@@ -1,44 +1,37 @@
 /**
- * Archive version 1: bytes to a compressed cache. Nothing is believed before it is checked: sizes against the file,
- * bytes against their checksums, contents against the rules of check.ts. Every failure is a FormatError.
+ * Archives: bytes to a compressed cache. Nothing is believed before it is checked: sizes against the file, bytes against
+ * their checksums, contents against the rules of check.ts. Every failure is a FormatError.
  */
-import {
-  type ChannelBook,
-  type CodedBasis,
-  type CodedCache,
-  type CodedGroup,
-  type CodedLayer,
-  layerOfSegments,
-} from "../codec/coded.ts";
-import { countWidths } from "../codec/layout.ts";
+import { type CodedCache, type CodedGroup, type CodedLayer, layerOfSegments } from "../codec/coded.ts";
 import { checkRotary, type Rotary } from "../codec/rotary.ts";
-import { brief, FormatError } from "../errors.ts";
+import { brief, expectInteger, FormatError } from "../errors.ts";
 import { fileError } from "./atomic-file.ts";
-import { packedRowBytes, unpackRow } from "./bits.ts";
-import type { Fail, GroupPlace } from "./check.ts";
-import {
-  checkBasisWidths,
-  checkExact,
-  checkGroup,
-  checkHeads,
-  checkWidths,
-  exactBytes,
-  placeOf,
-  planesBytes,
-} from "./check.ts";
+import { checkExact, exactBytes, placeOf } from "./check.ts";
 import { crc32c, fingerprintOf, hex32 } from "./checksum.ts";
 import { ByteReader } from "./cursor.ts";
-import { BOOK_KINDS, describeSection, GROUP, PREAMBLE, type SectionKind } from "./format.ts";
-import { asFormatError, type Head, readHead } from "./header.ts";
+import { ARCHIVE_VERSIONS, describeSection, PREAMBLE, REST_KINDS, type SectionEntry, type SectionKind } from "./format.ts";
+import { failAt, readGroup } from "./group-reader.ts";
+import { asFormatError, expectZeros, type Head, readHead } from "./header.ts";
+import { type ByteSource, openSource } from "./random-access.ts";
 
 /** A cache with arrays of its own. `name` stands in front of every message, a path for instance. */
 export function decodeArchive(bytes: Uint8Array | ArrayBuffer, name = "archive"): CodedCache {
   const plain = plainBytes(bytes);
-  const archive = new OpenArchive(plain, name, readHead(plain, name));
-  const { shape } = archive.head;
+  const head = readHead(plain, name);
+  expectZeros(plain, 0, head.end, head.sections, name);
+  return cacheOf(new OpenArchive(head, name, plain, 0));
+}
+
+function cacheOf(archive: OpenArchive): CodedCache {
+  const { shape, version } = archive.head;
   const rotary = archive.rotary();
   const tokens = archive.tokens();
   const layers = Array.from({ length: shape.geometry.layerCount }, (_, i) => archive.layer(i));
+  const hasStream = ({ keys, values, earlier = [] }: CodedLayer): boolean =>
+    [{ keys, values }, ...earlier].some((segment) => [...segment.keys, ...segment.values].some(({ stream }) => stream));
+  if (version === ARCHIVE_VERSIONS.streams && !layers.some(hasStream)) {
+    throw new FormatError(`${archive.name}: expected a stream in version ${version}, got none`, PREAMBLE.version);
+  }
   return { ...shape, rotary, ...(tokens && { tokens }), layers };
 }
 
@@ -62,28 +55,77 @@ export async function readArchive(path: string): Promise<CodedCache> {
   return decodeArchive(bytes, path);
 }
 
+export interface PartOptions {
+  /** Bytes to read at most; the leading channels of all layers are read in any case. Default: all. */
+  maxBytes?: number;
+}
+
+/**
+ * Reads an archive from where it lies, by ranges: a file, a Blob, or anything with `size` and `read` (an HTTP resource,
+ * an object in a bucket). Of an archive with streams (version 3) it reads no more than `maxBytes`, and what is left out
+ * are channels that do not lead: the cache is coarser, not shorter. Other versions are read whole.
+ */
+export async function openArchive(source: ByteSource, { maxBytes = Infinity }: PartOptions = {}): Promise<CodedCache> {
+  if (maxBytes !== Infinity) expectInteger("maxBytes", maxBytes, 1, Number.MAX_SAFE_INTEGER);
+  const { access, name } = await openSource(source);
+  try {
+    let bytes = await access.read(0, Math.min(access.size, FIRST_BYTES));
+    const headEnd = bytes.length < PREAMBLE.bytes ? 0 : PREAMBLE.bytes + headerBytesOf(bytes);
+    // A lying length is refused below, where it is compared with the size of the file.
+    if (headEnd > bytes.length && headEnd <= access.size) bytes = await access.read(0, headEnd);
+    const head = readHead(bytes, name, access.size);
+    const sections = head.sections.filter((section) => isWanted(section, maxBytes));
+    const end = sections.reduce((last, section) => Math.max(last, section.offset + section.bytes), head.end);
+    const rest = end > bytes.length ? await access.read(bytes.length, end - bytes.length) : new Uint8Array(0);
+    if (rest.length < end - bytes.length) {
+      throw new FormatError(`${name}: expected ${end} bytes, got ${bytes.length + rest.length}`, bytes.length + rest.length);
+    }
+    const all = new Uint8Array(Math.max(end, bytes.length));
+    all.set(bytes);
+    all.set(rest, bytes.length);
+    expectZeros(all, 0, head.end, sections, name);
+    return cacheOf(new OpenArchive({ ...head, sections }, name, all, 0));
+  } finally {
+    await access.close?.();
+  }
+}
+
+/** Holds the header of most archives. */
+const FIRST_BYTES = 65536;
+
+const headerBytesOf = (bytes: Uint8Array): number =>
+  new DataView(bytes.buffer, bytes.byteOffset).getUint32(PREAMBLE.headerBytes, true);
+
+const isRest = (kind: SectionKind): boolean => (REST_KINDS as readonly string[]).includes(kind);
+
+const isWanted = ({ kind, offset, bytes }: SectionEntry, maxBytes: number): boolean =>
+  !isRest(kind) || offset + bytes <= maxBytes;
+
 class OpenArchive {
   readonly head: Head;
+  readonly name: string;
   readonly #bytes: Uint8Array;
-  readonly #name: string;
+  readonly #base: number;
 
-  constructor(bytes: Uint8Array, name: string, head: Head) {
-    this.#bytes = bytes;
-    this.#name = name;
+  /** `bytes` hold the file from `base` on. */
+  constructor(head: Head, name: string, bytes: Uint8Array, base: number) {
     this.head = head;
+    this.name = name;
+    this.#bytes = bytes;
+    this.#base = base;
   }
 
-  /** The section whose checksum is right, or undefined where the file has none of that name. */
+  /** The section whose checksum is right, or undefined where there is none of that name. */
   #open(kind: SectionKind, layer?: number): ByteReader | undefined {
     const entry = this.head.sections.find((section) => section.kind === kind && section.layer === layer);
     if (!entry) return undefined;
     const end = entry.offset + entry.bytes;
-    const where = `${this.#name}: ${describeSection(entry)}`;
-    const crc = crc32c(this.#bytes.subarray(entry.offset, end));
+    const where = `${this.name}: ${describeSection(entry)}`;
+    const crc = crc32c(this.#bytes.subarray(entry.offset - this.#base, end - this.#base));
     if (crc !== entry.crc32c) {
       throw new FormatError(`${where}: checksum: expected ${hex32(entry.crc32c)}, got ${hex32(crc)}`, entry.offset);
     }
-    return new ByteReader(this.#bytes, entry.offset, end, where);
+    return new ByteReader(this.#bytes, entry.offset, end, where, this.#base);
   }
 
   rotary(): Rotary {
@@ -94,7 +136,7 @@ class OpenArchive {
     asFormatError(section.where, section.at - 8 * pairs, () => checkRotary(rotary, shape.geometry.headDim));
     const got = fingerprintOf({ ...shape, rotary });
     if (got !== fingerprint) {
-      const message = `${this.#name}: fingerprint: expected "${got}", got ${brief(fingerprint)}`;
+      const message = `${this.name}: fingerprint: expected "${got}", got ${brief(fingerprint)}`;
       throw new FormatError(message, PREAMBLE.bytes);
     }
     return rotary;
@@ -130,19 +172,22 @@ class OpenArchive {
   /** Groups of each segment. */
   #groups(role: "keys" | "values", layer: number): CodedGroup[][] {
     const section = this.#open(role, layer)!;
+    const rest = this.#open(`${role}-rest`, layer);
+    const { version } = this.head;
     const counts = this.head.segments[layer];
     const all = counts.map((tokens, i) => {
       const place = placeOf(this.head.shape, role, tokens);
       const groups: CodedGroup[] = [];
       for (let next = 0; next < place.kvHeads; ) {
         const prefix = `${counts.length > 1 ? `segment ${i}: ` : ""}group ${groups.length}: `;
-        const group = readGroup(section, place, next, prefix);
+        const group = readGroup(section, next, { place, version, rest, prefix });
         groups.push(group);
         next += group.headCount;
       }
       return groups;
     });
     expectEnd(section);
+    if (rest) expectEnd(rest);
     return all;
   }
 }
@@ -151,70 +196,4 @@ function expectEnd(section: ByteReader): void {
   if (section.left !== 0) {
     throw new FormatError(`${section.where}: expected its end here, got ${section.left} more bytes`, section.at);
   }
-}
-
-const failAt =
-  (section: ByteReader, prefix: string, at: number): Fail =>
-  (what, expected, got) => {
-    throw new FormatError(`${section.where}: ${prefix}${what}: expected ${expected}, got ${brief(got)}`, at);
-  };
-
-/** See GROUP in format.ts. Widths are checked before a size depends on them, the whole group at the end. */
-function readGroup(section: ByteReader, place: GroupPlace, nextHead: number, prefix: string): CodedGroup {
-  const fail: Fail = failAt(section, prefix, section.at);
-  const [firstHead, headCount, channels, flags] = section.u16(4, `${prefix}head`);
-  checkHeads({ firstHead, headCount }, nextHead, place.kvHeads, fail);
-  const known = GROUP.flagOffsets | GROUP.flagColumns;
-  if ((flags & ~known) !== 0) fail("flags", `0 to ${known}`, flags);
-  const dim = headCount * place.headDim;
-  const widths = section.u8(channels, `${prefix}books`);
-  checkWidths(widths, dim, fail);
-  const books = readBooks(section, widths, (flags & GROUP.flagOffsets) !== 0, prefix, fail);
-  const basis = readBasis(section, channels, dim, (flags & GROUP.flagColumns) !== 0, prefix, fail);
-  const side: Pick<CodedGroup, "centre" | "norms"> = {};
-  if (place.role === "keys") {
-    side.centre = section.u16(dim, `${prefix}centre`);
-  } else {
-    const [least, step] = section.f32(2, `${prefix}norms`);
-    side.norms = { codes: section.u8(place.codedTokens, `${prefix}norms`), least, step };
-  }
-  const planes = section.u8(planesBytes(countWidths(widths), place.codedTokens), `${prefix}planes`);
-  const group: CodedGroup = { firstHead, headCount, books, basis, ...side, planes };
-  checkGroup(group, place, fail);
-  return group;
-}
-
-function readBooks(section: ByteReader, widths: Uint8Array, offsetsToo: boolean, prefix: string, fail: Fail) {
-  const count = widths.length;
-  const kinds = section.u8(count, `${prefix}books`);
-  const scales = section.f32(count, `${prefix}books`);
-  const offsets = offsetsToo ? section.f32(count, `${prefix}books`) : new Float32Array(count);
-  return Array.from(widths, (width, i): ChannelBook => {
-    const kind = BOOK_KINDS[kinds[i]] ?? fail(`books[${i}].kind`, "0 or 1", kinds[i]);
-    return { width: width as ChannelBook["width"], kind, scale: scales[i], offset: offsets[i] };
-  });
-}
-
-function readBasis(
-  section: ByteReader,
-  channels: number,
-  dim: number,
-  columnsToo: boolean,
-  prefix: string,
-  fail: Fail,
-): CodedBasis {
-  const part = `${prefix}basis`;
-  const widths = section.u8(channels, part);
-  checkBasisWidths(widths, channels, fail);
-  const scales = section.f32(channels, part);
-  const packed = section.u8(
-    widths.reduce((sum, width) => sum + packedRowBytes(dim, width), 0),
-    part,
-  );
-  const codes = new Int16Array(channels * dim);
-  for (let c = 0, at = 0; c < channels; at += packedRowBytes(dim, widths[c++])) {
-    const rest = unpackRow(packed, at, widths[c], codes.subarray(c * dim, (c + 1) * dim));
-    if (rest !== 0) fail(`basis row ${c}`, "zero bits after the last code", rest);
-  }
-  return { widths, scales, codes, ...(columnsToo && { columnScales: section.u16(dim, part) }) };
 }

@@ -1,10 +1,9 @@
 /** A compressed cache to bytes. The cache is checked before the first byte is made. */
-import { type CodedCache, type CodedGroup, codedTokens, needsOffsets, segmentsOf } from "../codec/coded.ts";
+import { type CodedCache, type CodedGroup, codedTokens, segmentsOf } from "../codec/coded.ts";
 import { BLOCK_TOKENS, PLANE_BYTES, roundUp } from "../codec/layout.ts";
 import { checkRotary } from "../codec/rotary.ts";
 import { brief } from "../errors.ts";
 import { writeFileAtomically } from "./atomic-file.ts";
-import { packedRowBytes, packRow } from "./bits.ts";
 import {
   checkExact,
   checkGroup,
@@ -18,17 +17,8 @@ import {
 import { crc32c, fingerprintOf } from "./checksum.ts";
 import { ByteWriter } from "./cursor.ts";
 import type { ArchiveHeader, SectionEntry, SectionName } from "./format.ts";
-import {
-  ARCHIVE_VERSIONS,
-  BOOK_KINDS,
-  describeSection,
-  GROUP,
-  groupBytes,
-  MAGIC,
-  PREAMBLE,
-  SECTION_ALIGN,
-  sectionNames,
-} from "./format.ts";
+import { ARCHIVE_VERSIONS, describeSection, MAGIC, PREAMBLE, SECTION_ALIGN, sectionNames } from "./format.ts";
+import { groupBytes, restBytes } from "./group-writer.ts";
 
 const failFor =
   (where: string): Fail =>
@@ -50,10 +40,11 @@ export function encodeArchive(cache: CodedCache): Uint8Array<ArrayBuffer>[] {
     const tokens = segmentsOf(layer, codedTokens(cache)).map((segment) => segment.tokens);
     checkSegments(tokens, codedTokens(cache), failFor(`layer ${i}: `));
   });
+  const version = versionOf(cache);
   const sections: SectionEntry[] = [];
   const chunks: Uint8Array<ArrayBuffer>[] = [];
   let offset = 0;
-  for (const name of sectionNames(cache.geometry.layerCount, cache.tokens !== undefined)) {
+  for (const name of sectionNames(version, cache.geometry.layerCount, cache.tokens !== undefined)) {
     const bytes = encodeSection(cache, name);
     const start = roundUp(offset, SECTION_ALIGN);
     if (start > offset) chunks.push(new Uint8Array(start - offset));
@@ -62,7 +53,7 @@ export function encodeArchive(cache: CodedCache): Uint8Array<ArrayBuffer>[] {
     sections.push({ ...name, offset: start, bytes: bytes.length, crc32c: crc32c(bytes) });
     offset = start + bytes.length;
   }
-  return [encodeHead(headerOf(cache, sections), offset), ...chunks];
+  return [encodeHead(headerOf(cache, version, sections), version, offset), ...chunks];
 }
 
 /** The chunks of `encodeArchive` as one array. */
@@ -84,7 +75,14 @@ export async function writeArchive(path: string, cache: CodedCache): Promise<voi
   });
 }
 
-function headerOf(cache: CodedCache, sections: SectionEntry[]): ArchiveHeader {
+function versionOf(cache: CodedCache): number {
+  const segments = cache.layers.flatMap((layer) => segmentsOf(layer, codedTokens(cache)));
+  const { oneSegment, segments: several, streams } = ARCHIVE_VERSIONS;
+  if (segments.some(({ keys, values }) => [...keys, ...values].some(({ stream }) => stream))) return streams;
+  return segments.length > cache.layers.length ? several : oneSegment;
+}
+
+function headerOf(cache: CodedCache, version: number, sections: SectionEntry[]): ArchiveHeader {
   const { layerCount, kvHeads, headDim } = cache.geometry;
   return {
     model: cache.model,
@@ -97,7 +95,7 @@ function headerOf(cache: CodedCache, sections: SectionEntry[]): ArchiveHeader {
     recent: cache.recent,
     exactType: cache.exactType,
     anchorSpan: cache.anchorSpan,
-    ...(cache.layers.some(({ earlier }) => earlier?.length) && { segments: segmentTokens(cache) }),
+    ...(version > ARCHIVE_VERSIONS.oneSegment && { segments: segmentTokens(cache) }),
     layout: { blockTokens: BLOCK_TOKENS, planeBytes: PLANE_BYTES },
     sections,
   };
@@ -107,13 +105,12 @@ const segmentTokens = (cache: CodedCache): number[][] =>
   cache.layers.map((layer) => segmentsOf(layer, codedTokens(cache)).map(({ tokens }) => tokens));
 
 /** Preamble, header and the zeros after it. */
-function encodeHead(header: ArchiveHeader, sectionBytes: number): Uint8Array<ArrayBuffer> {
+function encodeHead(header: ArchiveHeader, version: number, sectionBytes: number): Uint8Array<ArrayBuffer> {
   const json = new TextEncoder().encode(JSON.stringify(header));
   const bytes = new Uint8Array(roundUp(PREAMBLE.bytes + json.length, SECTION_ALIGN));
   const view = new DataView(bytes.buffer);
   bytes.set(MAGIC);
   bytes.set(json, PREAMBLE.bytes);
-  const version = header.segments ? ARCHIVE_VERSIONS.segments : ARCHIVE_VERSIONS.oneSegment;
   view.setUint32(PREAMBLE.version, version, true);
   view.setUint32(PREAMBLE.headerBytes, json.length, true);
   view.setBigUint64(PREAMBLE.fileBytes, BigInt(bytes.length + sectionBytes), true);
@@ -149,6 +146,13 @@ function encodeSection(cache: CodedCache, name: SectionName): Uint8Array {
       });
       return parts.length > 1 ? joinChunks(parts) : parts[0];
     }
+    case "keys-rest":
+    case "values-rest": {
+      const role = name.kind === "keys-rest" ? "keys" : "values";
+      const groups = segmentsOf(layer, codedTokens(cache)).flatMap((segment) => segment[role]);
+      const streamed = groups.filter(({ stream }) => stream);
+      return joinChunks(streamed.map((group) => restBytes(group, group.headCount * cache.geometry.headDim)));
+    }
     case "exact-keys":
       checkExact(layer.exactKeys, cache, fail);
       return layer.exactKeys;
@@ -160,40 +164,12 @@ function encodeSection(cache: CodedCache, name: SectionName): Uint8Array {
 
 function encodeGroups(groups: CodedGroup[], place: GroupPlace, fail: Fail): Uint8Array {
   let next = 0;
-  let size = 0;
   groups.forEach((group, i) => {
     const failGroup: Fail = (what, expected, got) => fail(`group ${i}: ${what}`, expected, got);
     checkHeads(group, next, place.kvHeads, failGroup);
     checkGroup(group, place, failGroup);
     next += group.headCount;
-    size += groupBytes(group, group.headCount * place.headDim);
   });
   if (next !== place.kvHeads) fail("groups", `${place.kvHeads} kv heads in all`, next);
-  const out = new ByteWriter(size);
-  for (const group of groups) putGroup(out, group, group.headCount * place.headDim);
-  return out.bytes;
-}
-
-/** See GROUP in format.ts. */
-function putGroup(out: ByteWriter, group: CodedGroup, dim: number): void {
-  const { books, basis, centre, norms, planes } = group;
-  const hasOffsets = needsOffsets(group);
-  const flags = (hasOffsets ? GROUP.flagOffsets : 0) | (basis.columnScales ? GROUP.flagColumns : 0);
-  out.u16([group.firstHead, group.headCount, books.length, flags]);
-  out.u8(Uint8Array.from(books, (book) => book.width));
-  out.u8(Uint8Array.from(books, (book) => BOOK_KINDS.indexOf(book.kind)));
-  out.f32(books.map((book) => book.scale));
-  if (hasOffsets) out.f32(books.map((book) => book.offset));
-  out.u8(basis.widths);
-  out.f32(basis.scales);
-  basis.widths.forEach((width, c) => {
-    packRow(basis.codes.subarray(c * dim, (c + 1) * dim), width, out.bytes, out.skip(packedRowBytes(dim, width)));
-  });
-  if (basis.columnScales) out.u16(basis.columnScales);
-  if (centre) out.u16(centre);
-  if (norms) {
-    out.f32([norms.least, norms.step]);
-    out.u8(norms.codes);
-  }
-  out.u8(planes);
+  return joinChunks(groups.map((group) => groupBytes(group, group.headCount * place.headDim)));
 }

@@ -7,7 +7,7 @@ import type { Rotary, RotaryLayout } from "../codec/rotary.ts";
 import { brief, expectInteger, expectNumber, FormatError, UnsupportedError } from "../errors.ts";
 import { type GgufFile, openGguf } from "./gguf.ts";
 import { supportedGeometry } from "./limits.ts";
-import type { ByteSource } from "./random-access.ts";
+import type { ByteSource } from "../archive/random-access.ts";
 import { type RopeScaling, scaledFrequencies } from "./rope-config.ts";
 
 export interface GgufModel {

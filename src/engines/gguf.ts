@@ -9,7 +9,7 @@
  *   string: u64 bytes, UTF-8; array: u32 type, u64 count, elements
  */
 import { brief, FormatError } from "../errors.ts";
-import { type ByteSource, openSource, type RandomAccess } from "./random-access.ts";
+import { type ByteSource, openSource, type RandomAccess } from "../archive/random-access.ts";
 
 /** An array: its numbers, or how many elements there are where they are strings or more than 4,096. */
 export interface GgufArray {

@@ -17,7 +17,7 @@ import { momentsInLayout } from "../codec/query-moments.ts";
 import type { RotaryLayout } from "../codec/rotary.ts";
 import type { CacheSource } from "../codec/source.ts";
 import { brief, FormatError, MismatchError } from "../errors.ts";
-import type { ByteSource } from "./random-access.ts";
+import type { ByteSource } from "../archive/random-access.ts";
 import {
   type Dtype,
   openSafetensors,

@@ -9,7 +9,7 @@ import { brief, FormatError, MismatchError, UnsupportedError } from "../errors.t
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Dump } from "./dump.ts";
 import type { ModelProfile } from "./profile.ts";
-import type { ByteSource } from "./random-access.ts";
+import type { ByteSource } from "../archive/random-access.ts";
 import { openSafetensors, type SafetensorsFile } from "./safetensors.ts";
 
 /** Queries of one file as a profile without bases, and how many of each head they are of. */

@@ -9,10 +9,10 @@
  */
 import { writeFileAtomically } from "../archive/atomic-file.ts";
 import { brief, DisposedError, FormatError } from "../errors.ts";
-import { type ByteSource, openSource, type RandomAccess } from "./random-access.ts";
+import { type ByteSource, openSource, type RandomAccess } from "../archive/random-access.ts";
 
 export { type Dump, type DumpOptions, openDump } from "./dump.ts";
-export type { ByteSource, RandomAccess } from "./random-access.ts";
+export type { ByteSource, RandomAccess } from "../archive/random-access.ts";
 
 /** Bytes an element, of the dtypes that safetensors names. */
 export const DTYPE_BYTES = {

@@ -33,7 +33,10 @@ describe.each(NAMES)("golden archive %s", (name) => {
 it("the golden archives hold, between them, all that the format has", () => {
   const caches = NAMES.map((name) => decodeArchive(bytesOf(name)));
   const all = <T>(of: (cache: CodedCache) => T[]): T[] => [...new Set(caches.flatMap(of))].sort();
-  const groups = (cache: CodedCache) => cache.layers.flatMap(({ keys, values }) => [...keys, ...values]);
+  const groups = (cache: CodedCache) =>
+    cache.layers.flatMap(({ earlier = [], keys, values }) =>
+      [...earlier, { keys, values }].flatMap((segment) => [...segment.keys, ...segment.values]),
+    );
   expect(all((cache) => groups(cache).flatMap(({ books }) => books.map(({ width }) => width)))).toEqual([1, 2, 4, 8]);
   expect(all((cache) => groups(cache).flatMap(({ books }) => books.map(({ kind }) => kind)))).toEqual([
     "normal",
@@ -44,6 +47,7 @@ it("the golden archives hold, between them, all that the format has", () => {
     true,
   ]);
   expect(all((cache) => groups(cache).map(({ basis }) => basis.columnScales === undefined))).toEqual([false, true]);
+  expect(all((cache) => groups(cache).map(({ stream }) => stream === undefined))).toEqual([false, true]);
   expect(all((cache) => [cache.rotary.layout])).toEqual(["half-split", "interleaved"]);
   expect(all((cache) => [cache.exactType])).toEqual(["bf16", "f16", "f32"]);
   expect(all((cache) => [cache.anchorSpan])).toEqual([1, 32, null]);

@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import { frequenciesOf } from "../../src/codec/rotary.ts";
 import { openGguf } from "../../src/engines/gguf.ts";
 import { readGgufModel } from "../../src/engines/gguf-model.ts";
-import type { RandomAccess } from "../../src/engines/random-access.ts";
+import type { RandomAccess } from "../../src/archive/random-access.ts";
 import { rotaryOfConfig } from "../../src/engines/rope-config.ts";
 import { FormatError, UnsupportedError } from "../../src/errors.ts";
 import { failureOf } from "../support/failure.ts";

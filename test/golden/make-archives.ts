@@ -44,6 +44,17 @@ export async function twoSegments(runtime: Runtime): Promise<CodedCache> {
   return { ...whole, layers: [first, whole.layers[1]] };
 }
 
+/** Version 3: streams of two range codes, then a segment in planes. */
+export async function streams(runtime: Runtime): Promise<CodedCache> {
+  const of = (tokens: number, entropy: boolean) => {
+    const source = new TinyCache({ layers: 1, kvHeads: 1, headDim: 32, tokens, queries: 8, noise: 0.2, type: "f16" });
+    return compress(runtime, source, { sinks: 2, recent: 3, anchorSpan: 32, keyBits: 1.5, valueBits: 1.5, entropy });
+  };
+  const [old, next, whole] = [await of(1060, true), await of(53, false), await of(1108, false)];
+  const { keys, values } = old.layers[0];
+  return { ...whole, layers: [{ ...next.layers[0], earlier: [{ tokens: 1055, keys, values }] }] };
+}
+
 /** SHA-256 of the restored tensors, f32, layer by layer keys then values. */
 export function digestOf(runtime: Runtime, cache: CodedCache): string {
   const hash = createHash("sha256");
@@ -65,6 +76,7 @@ async function make(): Promise<void> {
     if (!digests[name]) add(name, await compress(runtime, new TinyCache(shape), options));
   }
   if (!digests["v2-segments"]) add("v2-segments", await twoSegments(runtime));
+  if (!digests["v3-streams"]) add("v3-streams", await streams(runtime));
   writeFileSync("test/golden/digests.json", `${JSON.stringify(digests, null, 2)}\n`);
 }
 

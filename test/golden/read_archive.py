@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A second reader of archive versions 1 and 2, written from docs/format.md alone; Python's standard library only.
+"""A second reader of archive versions 1 to 3, written from docs/format.md alone; Python's standard library only.
 
     python3 read_archive.py FILE            checks FILE and prints what its header says, as JSON
     python3 read_archive.py FILE -o OUT     also writes all tensors to OUT: f32, for each layer keys, then values,
@@ -94,7 +94,7 @@ def read_head(data):
     check(data[:8] == MAGIC, "magic")
     check(len(data) >= 32, "shorter than a preamble")
     version, header_bytes, file_bytes, header_crc, preamble_crc = struct.unpack_from("<IIQII", data, 8)
-    check(version in (1, 2), f"version {version}")
+    check(version in (1, 2, 3), f"version {version}")
     check(crc32c(data[:28]) == preamble_crc, "checksum of the preamble")
     check(file_bytes == len(data), f"length: {file_bytes} bytes expected")
     check(32 + header_bytes <= len(data), "header longer than the file")
@@ -105,8 +105,8 @@ def read_head(data):
     except ValueError as error:
         raise Unsound(f"header: {error}") from None
     check_header(header)
-    if version == 2:
-        check_segments(header)
+    if version >= 2:
+        check_segments(header, version)
     first = round_up(32 + header_bytes)
     return header, read_table(data, header, 32 + header_bytes, first)
 
@@ -136,19 +136,19 @@ def check_header(h):
         raise Unsound(f"header: {error!r}") from None
 
 
-def check_segments(h):
+def check_segments(h, version):
     segments, layers = h.get("segments"), h["geometry"]["layerCount"]
     coded = h["tokenCount"] - h["sinks"] - h["recent"]
     check(type(segments) is list and len(segments) == layers, "segments")
     for counts in segments:
         check(type(counts) is list and len(counts) > 0, "segments of a layer")
         check(all(is_integer(n, 0, coded) for n in counts) and sum(counts) == coded, "tokens of segments")
-    check(any(len(counts) > 1 for counts in segments), "one segment each in version 2")
+    check(version > 2 or any(len(counts) > 1 for counts in segments), "one segment each in version 2")
 
 
 def segments_of(data, header, layer, coded):
     """Coded tokens of each segment; version 1 ignores a field of that name."""
-    return header["segments"][layer] if data[8] == 2 else [coded]
+    return header["segments"][layer] if data[8] >= 2 else [coded]
 
 
 def read_table(data, header, end, first):
@@ -158,6 +158,8 @@ def read_table(data, header, end, first):
     names = [("frequencies", None)] + [("tokens", None)] * has_tokens
     for layer in range(header["geometry"]["layerCount"]):
         names += [(kind, layer) for kind in ("keys", "values", "exact-keys", "exact-values")]
+    for layer in range(header["geometry"]["layerCount"] if data[8] == 3 else 0):
+        names += [(kind, layer) for kind in ("keys-rest", "values-rest")]
     check(len(rows) == len(names), f"{len(names)} sections expected, got {len(rows)}")
     sections = {}
     at = first
@@ -189,32 +191,110 @@ def fingerprint_of(header, frequencies):
 # --------------------------------------------------------------------------------------------------------- groups
 
 
-def read_group(cursor, header, coded, next_head, is_keys):
+def read_group(cursor, rest, header, coded, next_head, is_keys):
     heads, head_dim = header["geometry"]["kvHeads"], header["geometry"]["headDim"]
     first, count, n, flags = cursor.numbers("H", 4)
     check(first == next_head and 1 <= count <= heads - first, f"{cursor.name}: heads")
-    check(flags & ~3 == 0, f"{cursor.name}: flags")
+    check(flags & ~(7 if rest else 3) == 0, f"{cursor.name}: flags")
     dim = count * head_dim
-    check(n <= dim, f"{cursor.name}: channels")
-    widths = cursor.numbers("B", n)
-    check(all(w in (1, 2, 4, 8) for w in widths) and widths == sorted(widths, reverse=True), f"{cursor.name}: widths")
-    kinds = cursor.numbers("B", n)
-    scales = cursor.numbers("f", n)
-    offsets = cursor.numbers("f", n) if flags & 1 else [0.0] * n
-    check(all(k < 2 and not (k == 0 and w == 8) for k, w in zip(kinds, widths)), f"{cursor.name}: kinds")
-    check(all(math.isfinite(s) and s >= 0 for s in scales), f"{cursor.name}: scales")
-    check(all(math.isfinite(o) for o in offsets), f"{cursor.name}: offsets")
     group = {"firstHead": first, "headCount": count, "dim": dim}
-    group["levels"] = [levels_of(*book) for book in zip(widths, kinds, scales, offsets)]
-    group["rows"] = read_rows(cursor, n, dim, flags & 2)
+    widths, group["levels"], group["rows"] = read_channels(cursor, n, dim, flags)
+    columns = halves(cursor, dim) if flags & 2 else [1.0] * dim
+    check(all(c > 0 for c in columns), f"{cursor.name}: column scales")
     if is_keys:
         group["centre"] = halves(cursor, dim)
     else:
         least, step = cursor.numbers("f", 2)
         check(math.isfinite(least) and least >= 0 and math.isfinite(step) and step >= 1, f"{cursor.name}: norms")
         group["norms"] = norms_of(least, step, cursor.take(coded))
-    group["codes"] = read_planes(cursor, widths, coded)
+    if flags & 4:
+        group["codes"] = read_stream(cursor, widths, coded)
+        (m,) = rest.numbers("H", 1)
+        more_widths, levels, rows = read_channels(rest, m, dim, flags)
+        group["levels"] += levels
+        group["rows"] += rows
+        group["codes"] += read_stream(rest, more_widths, coded)
+        widths = widths + more_widths
+    else:
+        group["codes"] = read_planes(cursor, widths, coded)
+    check(len(widths) <= dim and widths == sorted(widths, reverse=True), f"{cursor.name}: widths")
+    group["rows"] = [[f32(x * c) for x, c in zip(row, columns)] for row in group["rows"]]
     return group
+
+
+def read_channels(cursor, n, dim, flags):
+    """Widths, levels and rows of n channels."""
+    check(n <= dim, f"{cursor.name}: channels")
+    widths = cursor.numbers("B", n)
+    check(all(w in (1, 2, 4, 8) for w in widths), f"{cursor.name}: widths")
+    kinds = cursor.numbers("B", n)
+    scales = cursor.numbers("f", n)
+    offsets = cursor.numbers("f", n) if flags & 1 else [0.0] * n
+    check(all(k < 2 and not (k == 0 and w == 8) for k, w in zip(kinds, widths)), f"{cursor.name}: kinds")
+    check(all(math.isfinite(s) and s >= 0 for s in scales), f"{cursor.name}: scales")
+    check(all(math.isfinite(o) for o in offsets), f"{cursor.name}: offsets")
+    levels = [levels_of(*book) for book in zip(widths, kinds, scales, offsets)]
+    return widths, levels, read_rows(cursor, n, dim)
+
+
+class Model:
+    """Frequencies of the nibbles met so far."""
+
+    def __init__(self):
+        self.below = [2048 * i for i in range(16)]
+        self.seen = 0
+
+    def decode(self, coder):
+        state = coder.states[coder.next % 4]
+        slot = state % 32768
+        nibble = max(i for i in range(16) if self.below[i] <= slot)
+        own = (self.below + [32768])[nibble + 1] - self.below[nibble]
+        state = own * (state // 32768) + slot - self.below[nibble]
+        if state < 65536:
+            state = state * 65536 + coder.word()
+        coder.states[coder.next % 4] = state
+        coder.next += 1
+        rate = 32768 // (self.seen + 2)
+        for i in range(16):
+            target = 4 * i + (32704 if i > nibble else 0)
+            self.below[i] += ((target - self.below[i]) * rate + 16384) // 32768
+        self.seen = min(self.seen + 1, 126)
+        return nibble
+
+
+class Coder:
+    def __init__(self, name, data):
+        check(len(data) >= 16 and len(data) % 2 == 0, f"{name}: length of a range code")
+        self.name, self.next = name, 0
+        self.states = list(struct.unpack("<4I", data[:16]))
+        self.words = list(struct.unpack(f"<{len(data) // 2 - 8}H", data[16:]))[::-1]
+
+    def word(self):
+        check(self.words, f"{self.name}: a range code ends early")
+        return self.words.pop()
+
+    def end(self):
+        check(not self.words and self.states == [65536] * 4, f"{self.name}: end of a range code")
+
+
+def read_stream(cursor, widths, coded):
+    """Codes, a list of `coded` a channel."""
+    (size,) = cursor.numbers("I", 1)
+    stream = Cursor(f"{cursor.name}: stream", cursor.take(size))
+    models = [[Model() for _ in range(17 if width == 8 else 1)] for width in widths]
+    codes = [[] for _ in widths]
+    for first in range(0, coded if widths else 0, 1024):
+        coder = Coder(stream.name, stream.take(stream.numbers("I", 1)[0]))
+        for _ in range(min(1024, coded - first)):
+            for width, mine, out in zip(widths, models, codes):
+                code = mine[0].decode(coder)
+                if width == 8:
+                    code = 16 * code + mine[1 + code].decode(coder)
+                check(code < 2**width, f"{stream.name}: a code past its book")
+                out.append(code)
+        coder.end()
+    stream.end()
+    return codes
 
 
 def levels_of(width, kind, scale, offset):
@@ -227,7 +307,7 @@ def levels_of(width, kind, scale, offset):
     return [f32(offset + f32(scale * unit)) for unit in units]
 
 
-def read_rows(cursor, n, dim, has_columns):
+def read_rows(cursor, n, dim):
     widths = cursor.numbers("B", n)
     check(all(2 <= w <= 12 for w in widths), f"{cursor.name}: basis widths")
     scales = cursor.numbers("f", n)
@@ -239,10 +319,6 @@ def read_rows(cursor, n, dim, has_columns):
         codes = [(bits >> (i * width)) & (2**width - 1) for i in range(dim)]
         signed = [code - 2**width if code >> (width - 1) else code for code in codes]
         rows.append([f32(code * scale) for code in signed])
-    if has_columns:
-        columns = halves(cursor, dim)
-        check(all(c > 0 for c in columns), f"{cursor.name}: column scales")
-        rows = [[f32(x * c) for x, c in zip(row, columns)] for row in rows]
     return rows
 
 
@@ -290,18 +366,22 @@ def read_planes(cursor, widths, coded):
     return codes
 
 
-def read_groups(name, data, header, segments, is_keys):
+def read_groups(sections, role, layer, header, segments):
     """Groups of each segment."""
-    cursor = Cursor(name, data)
-    all_groups = [read_segment(cursor, header, coded, is_keys) for coded in segments]
+    cursor = Cursor(f"{role} {layer}", sections[role, layer])
+    rest_data = sections.get((f"{role}-rest", layer))
+    rest = None if rest_data is None else Cursor(f"{role}-rest {layer}", rest_data)
+    all_groups = [read_segment(cursor, rest, header, coded, role == "keys") for coded in segments]
     cursor.end()
+    if rest:
+        rest.end()
     return all_groups
 
 
-def read_segment(cursor, header, coded, is_keys):
+def read_segment(cursor, rest, header, coded, is_keys):
     groups, head = [], 0
     while head < header["geometry"]["kvHeads"]:
-        groups.append(read_group(cursor, header, coded, head, is_keys))
+        groups.append(read_group(cursor, rest, header, coded, head, is_keys))
         head += groups[-1]["headCount"]
     return groups
 
@@ -384,7 +464,7 @@ def read_archive(data):
     for layer in range(header["geometry"]["layerCount"]):
         tensors, segments = [], segments_of(data, header, layer, coded)
         for kind in ("keys", "values"):
-            groups = read_groups(f"{kind} {layer}", sections[kind, layer], header, segments, kind == "keys")
+            groups = read_groups(sections, kind, layer, header, segments)
             exact = exact_elements(f"exact-{kind} {layer}", sections[f"exact-{kind}", layer], header)
             tensors.append(tensor_of(header, frequencies, segments, groups, exact, kind == "keys"))
         layers.append(tuple(tensors))

@@ -1,5 +1,5 @@
 /** Bytes read where they are wanted: a file in Node, Deno and Bun, a Blob in browsers, an array anywhere. */
-import { fileError } from "../archive/atomic-file.ts";
+import { fileError } from "./atomic-file.ts";
 
 /** `read` returns fresh bytes, fewer than `length` only where the source ends. */
 export interface RandomAccess {
