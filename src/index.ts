@@ -1,7 +1,8 @@
 /** The public names. */
 
 export { type FingerprintInput, fingerprintOf } from "./archive/checksum.ts";
-export { decodeArchive, readArchive } from "./archive/reader.ts";
+export type { ByteSource, RandomAccess } from "./archive/random-access.ts";
+export { decodeArchive, openArchive, type PartOptions, readArchive } from "./archive/reader.ts";
 export { encodeArchive, writeArchive } from "./archive/writer.ts";
 export type { AttendReport } from "./cache/attention.ts";
 export type { CacheEvent } from "./cache/events.ts";
@@ -17,6 +18,7 @@ export type {
   CodedGroup,
   CodedLayer,
   CodedSegment,
+  CodeStream,
 } from "./codec/coded.ts";
 export { compress, type Progress, type WorkOptions } from "./codec/compress.ts";
 export type { Geometry } from "./codec/geometry.ts";

@@ -145,11 +145,14 @@ export function checkGroup(group: CodedGroup, place: GroupPlace, fail: Fail): vo
   checkBasis(group, channels, dim, fail);
   if (place.role === "keys") checkCentre(group, dim, fail);
   else checkNorms(group, place.codedTokens, fail);
-  if (group.stream) return checkStream(group, fail);
-  const counts = countWidths(widths);
-  const bytes = planesBytes(counts, place.codedTokens);
-  if (group.planes.length !== bytes) fail("planes", `${bytes} bytes`, group.planes.length);
-  checkFreePlaces(group.planes, counts, place.codedTokens, fail);
+  if (group.stream) checkStream(group, fail);
+  else checkPlanes(group.planes, countWidths(widths), place.codedTokens, fail);
+}
+
+function checkPlanes(planes: Uint8Array, counts: WidthCounts, tokens: number, fail: Fail): void {
+  const bytes = planesBytes(counts, tokens);
+  if (planes.length !== bytes) fail("planes", `${bytes} bytes`, planes.length);
+  checkFreePlaces(planes, counts, tokens, fail);
 }
 
 /** Codes are looked at when they are decoded (codec/streams.ts). */

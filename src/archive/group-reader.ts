@@ -44,7 +44,14 @@ export function readGroup(section: ByteReader, nextHead: number, context: GroupC
   const offsetsToo = (flags & GROUP.flagOffsets) !== 0;
   const { books, basis } = readChannels(section, channels, dim, offsetsToo, prefix);
   if (flags & GROUP.flagColumns) basis.columnScales = section.u16(dim, `${prefix}basis`);
-  const group: CodedGroup = { firstHead, headCount, books, basis, ...readSide(section, place, dim, prefix), ...NO_CODES };
+  const group: CodedGroup = {
+    firstHead,
+    headCount,
+    books,
+    basis,
+    ...readSide(section, place, dim, prefix),
+    ...NO_CODES,
+  };
   if (flags & GROUP.flagStreams) {
     group.stream = { leading: channels, parts: [readStream(section, prefix), NO_CODES.planes] };
     if (rest) readRest(rest, group, dim, offsetsToo, prefix);
@@ -108,13 +115,7 @@ function readBooks(section: ByteReader, widths: Uint8Array, offsetsToo: boolean,
   });
 }
 
-function readBasis(
-  section: ByteReader,
-  channels: number,
-  dim: number,
-  prefix: string,
-  fail: Fail,
-): CodedBasis {
+function readBasis(section: ByteReader, channels: number, dim: number, prefix: string, fail: Fail): CodedBasis {
   const part = `${prefix}basis`;
   const widths = section.u8(channels, part);
   checkBasisWidths(widths, channels, fail);

@@ -175,7 +175,13 @@ function readTable(
 }
 
 /** Bytes under no checksum: those before each section. `bytes` hold the file from `start` on. */
-export function expectZeros(bytes: Uint8Array, start: number, end: number, sections: SectionEntry[], name: string): void {
+export function expectZeros(
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+  sections: SectionEntry[],
+  name: string,
+): void {
   for (const section of sections) {
     for (; end < section.offset; end++) {
       if (bytes[end - start] === 0) continue;

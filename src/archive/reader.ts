@@ -9,7 +9,14 @@ import { fileError } from "./atomic-file.ts";
 import { checkExact, exactBytes, placeOf } from "./check.ts";
 import { crc32c, fingerprintOf, hex32 } from "./checksum.ts";
 import { ByteReader } from "./cursor.ts";
-import { ARCHIVE_VERSIONS, describeSection, PREAMBLE, REST_KINDS, type SectionEntry, type SectionKind } from "./format.ts";
+import {
+  ARCHIVE_VERSIONS,
+  describeSection,
+  PREAMBLE,
+  REST_KINDS,
+  type SectionEntry,
+  type SectionKind,
+} from "./format.ts";
 import { failAt, readGroup } from "./group-reader.ts";
 import { asFormatError, expectZeros, type Head, readHead } from "./header.ts";
 import { type ByteSource, openSource } from "./random-access.ts";
@@ -78,7 +85,10 @@ export async function openArchive(source: ByteSource, { maxBytes = Infinity }: P
     const end = sections.reduce((last, section) => Math.max(last, section.offset + section.bytes), head.end);
     const rest = end > bytes.length ? await access.read(bytes.length, end - bytes.length) : new Uint8Array(0);
     if (rest.length < end - bytes.length) {
-      throw new FormatError(`${name}: expected ${end} bytes, got ${bytes.length + rest.length}`, bytes.length + rest.length);
+      throw new FormatError(
+        `${name}: expected ${end} bytes, got ${bytes.length + rest.length}`,
+        bytes.length + rest.length,
+      );
     }
     const all = new Uint8Array(Math.max(end, bytes.length));
     all.set(bytes);

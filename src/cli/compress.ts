@@ -14,8 +14,8 @@ import { withProgress } from "./progress.ts";
 import { describeCodes, describeExact, describeSource, formatCodes } from "./summary.ts";
 import { facts, thousands } from "./text.ts";
 
-/** Analysis of keys, coding of keys, coding of values. */
-const PHASES = 3;
+/** Analysis of keys, coding of keys, coding of values; with one step for all layers, values are analysed before too. */
+const phasesOf = ({ entropy }: CodecOptions): number => (entropy ? 4 : 3);
 /** Analysis of keys and of values, before bits are chosen. */
 const GOAL_PHASES = 2;
 
@@ -61,6 +61,12 @@ export function addCompress(program: Command, io: Io): void {
         .argParser((text: string) => text.split(",").map(number))
         .conflicts("keyBits"),
     )
+    .addOption(
+      new Option(
+        "--entropy",
+        "codes at their entropy, in steps alike for all channels: the smallest files",
+      ).conflicts(["schedule", "ratio", "targetKl"]),
+    )
     .option("--sinks <tokens>", "tokens at the start that stay exact", number, defaults.sinks)
     .option("--recent <tokens>", "tokens at the end that stay exact", number, defaults.recent)
     .option(
@@ -92,7 +98,7 @@ async function runCompress(io: Io, file: string, flags: CompressFlags): Promise<
   const { source, cache, chosen } = await withDump(file, tokens, async (dump) => {
     const from = profile ? withProfile(dump, profile) : dump;
     const described = describeSource(dump);
-    const phases = PHASES + ((targetKl ?? ratio) ? GOAL_PHASES : 0);
+    const phases = phasesOf(options) + ((targetKl ?? ratio) ? GOAL_PHASES : 0);
     const reached = await withProgress(io, phases * dump.geometry.layerCount, (bar) =>
       compressForGoal(runtime, from, options, goal, described.f16Bytes, {
         signal: io.signal,

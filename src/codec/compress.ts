@@ -152,7 +152,13 @@ export async function compressValues(
   const { geometry } = source;
   const range = rangeOf(source.tokenCount, options);
   const all = options.entropy ? await analyseAllValues(runtime, source, options, work) : undefined;
-  const step = all && commonStep(all.flat().map(({ basis }) => basis), options.valueBits, range.count);
+  const step =
+    all &&
+    commonStep(
+      all.flat().map(({ basis }) => basis),
+      options.valueBits,
+      range.count,
+    );
   return eachLayer(source, "encode values", work, async (layer) => {
     const value = await source.value(layer);
     const groups = runtime.heap.scratch((frame) => {

@@ -67,7 +67,8 @@ function encodeChannel(
   const sumsPtr = frame.reserve(16);
   kernels.channelStatistics(sumsPtr, valuesPtr, count);
   const [least, greatest] = heap.f32(sumsPtr, 2);
-  const place = PLACES.find(({ zero, last }) => fits(-least, zero, step) && fits(greatest, last - zero, step)) ?? PLACES[2];
+  const place =
+    PLACES.find(({ zero, last }) => fits(-least, zero, step) && fits(greatest, last - zero, step)) ?? PLACES[2];
   const { width, zero, last } = place;
   // A channel beyond 8 bits has steps of its own.
   const own = Math.fround(Math.max(step, Math.max(-least, greatest) / zero));

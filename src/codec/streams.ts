@@ -176,7 +176,12 @@ export function putCodes(runtime: Runtime, frame: Frame, { books, planes, stream
 }
 
 /** Planes of codes as `putCodes` gives them. */
-export function packCodes({ kernels, heap }: Runtime, codesPtr: number, counts: WidthCounts, tokens: number): Uint8Array {
+export function packCodes(
+  { kernels, heap }: Runtime,
+  codesPtr: number,
+  counts: WidthCounts,
+  tokens: number,
+): Uint8Array {
   const { count8, count4, count2, count1 } = counts;
   const blocks = blockCount(tokens);
   const bytes = blocks * planeCount(counts) * PLANE_BYTES;

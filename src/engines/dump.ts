@@ -10,11 +10,12 @@
  * rope_theta, rope_frequencies (JSON array, radians a position of each pair; goes before theta), rope_layout,
  * rope_applied.
  */
+
+import type { ByteSource } from "../archive/random-access.ts";
 import { checkGeometry, type Geometry } from "../codec/geometry.ts";
 import { checkRotary, frequenciesOf, type Rotary, type RotaryLayout } from "../codec/rotary.ts";
 import type { CacheSource, ElementType, QueryData, TensorData } from "../codec/source.ts";
 import { brief, expectInteger, FormatError, UnsupportedError } from "../errors.ts";
-import type { ByteSource } from "../archive/random-access.ts";
 import { openSafetensors, type SafetensorsFile, type TensorEntry } from "./safetensors.ts";
 
 export interface DumpOptions {

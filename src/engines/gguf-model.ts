@@ -2,12 +2,13 @@
  * What the keys of a GGUF file say of a model's cache: its shape, and how llama.cpp turns its keys. Names and defaults
  * are those of llama.cpp, src/llama-model.cpp (load_hparams and llama_model_rope_type).
  */
+
+import type { ByteSource } from "../archive/random-access.ts";
 import type { Geometry } from "../codec/geometry.ts";
 import type { Rotary, RotaryLayout } from "../codec/rotary.ts";
 import { brief, expectInteger, expectNumber, FormatError, UnsupportedError } from "../errors.ts";
 import { type GgufFile, openGguf } from "./gguf.ts";
 import { supportedGeometry } from "./limits.ts";
-import type { ByteSource } from "../archive/random-access.ts";
 import { type RopeScaling, scaledFrequencies } from "./rope-config.ts";
 
 export interface GgufModel {

@@ -8,8 +8,9 @@
  *   zeros up to a multiple of general.alignment (32 unless said), then the data that offsets count from
  *   string: u64 bytes, UTF-8; array: u32 type, u64 count, elements
  */
-import { brief, FormatError } from "../errors.ts";
+
 import { type ByteSource, openSource, type RandomAccess } from "../archive/random-access.ts";
+import { brief, FormatError } from "../errors.ts";
 
 /** An array: its numbers, or how many elements there are where they are strings or more than 4,096. */
 export interface GgufArray {

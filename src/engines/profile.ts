@@ -8,6 +8,8 @@
  *
  * Metadata: svdq_profile "1", model, kv_heads, head_dim, rope_layout. N is the layer's number in the model.
  */
+
+import type { ByteSource } from "../archive/random-access.ts";
 import { decodeArchive } from "../archive/reader.ts";
 import { encodeArchive, joinChunks } from "../archive/writer.ts";
 import type { CodedCache } from "../codec/coded.ts";
@@ -17,7 +19,6 @@ import { momentsInLayout } from "../codec/query-moments.ts";
 import type { RotaryLayout } from "../codec/rotary.ts";
 import type { CacheSource } from "../codec/source.ts";
 import { brief, FormatError, MismatchError } from "../errors.ts";
-import type { ByteSource } from "../archive/random-access.ts";
 import {
   type Dtype,
   openSafetensors,

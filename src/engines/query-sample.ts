@@ -2,6 +2,8 @@
  * Queries of a model from files: samples before RoPE (`layers.N.query` (queryHeads, count, headDim), metadata
  * rope_applied "false" and kv_heads; `positions` is of no matter then), or dumps that have queries (dump.ts).
  */
+
+import type { ByteSource } from "../archive/random-access.ts";
 import { momentsInLayout, momentsOf } from "../codec/query-moments.ts";
 import type { RotaryLayout } from "../codec/rotary.ts";
 import type { ElementType } from "../codec/source.ts";
@@ -9,7 +11,6 @@ import { brief, FormatError, MismatchError, UnsupportedError } from "../errors.t
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Dump } from "./dump.ts";
 import type { ModelProfile } from "./profile.ts";
-import type { ByteSource } from "../archive/random-access.ts";
 import { openSafetensors, type SafetensorsFile } from "./safetensors.ts";
 
 /** Queries of one file as a profile without bases, and how many of each head they are of. */

@@ -8,11 +8,11 @@
  * overlap or hole, and the last ends with the file.
  */
 import { writeFileAtomically } from "../archive/atomic-file.ts";
-import { brief, DisposedError, FormatError } from "../errors.ts";
 import { type ByteSource, openSource, type RandomAccess } from "../archive/random-access.ts";
+import { brief, DisposedError, FormatError } from "../errors.ts";
 
-export { type Dump, type DumpOptions, openDump } from "./dump.ts";
 export type { ByteSource, RandomAccess } from "../archive/random-access.ts";
+export { type Dump, type DumpOptions, openDump } from "./dump.ts";
 
 /** Bytes an element, of the dtypes that safetensors names. */
 export const DTYPE_BYTES = {

@@ -3,7 +3,10 @@ import { BOOK } from "../codec/layout.ts";
 import type { Views } from "../runtime/heap.ts";
 import type { Kernels } from "../runtime/kernels.ts";
 
-type QuantizeKernels = Pick<Kernels, "prepareBook" | "bookError" | "encode" | "decode" | "encodeSteps" | "channelStatistics">;
+type QuantizeKernels = Pick<
+  Kernels,
+  "prepareBook" | "bookError" | "encode" | "decode" | "encodeSteps" | "channelStatistics"
+>;
 
 const { fround } = Math;
 

@@ -1,10 +1,10 @@
 /** GGUF metadata: every type of value, the model that keys describe, damage, and a real file where there is one. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import type { RandomAccess } from "../../src/archive/random-access.ts";
 import { frequenciesOf } from "../../src/codec/rotary.ts";
 import { openGguf } from "../../src/engines/gguf.ts";
 import { readGgufModel } from "../../src/engines/gguf-model.ts";
-import type { RandomAccess } from "../../src/archive/random-access.ts";
 import { rotaryOfConfig } from "../../src/engines/rope-config.ts";
 import { FormatError, UnsupportedError } from "../../src/errors.ts";
 import { failureOf } from "../support/failure.ts";

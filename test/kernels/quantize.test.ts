@@ -230,7 +230,10 @@ describe.each(PLATFORMS)("quantize on $name", ({ create }) => {
       const { codes, sums } = inSteps(runtime, arena, values, { step: 1, rounding: 0.4, zero: 3, last: 6 });
       expect(Array.from(codes)).toEqual([3, 3, 4, 2, 2, 5, 6, 0, 6, 0, 3]);
       const q = Array.from(codes, (code) => code - 3);
-      expect(sums[0]).toBeCloseTo(q.reduce((sum, n, i) => sum + n * values[i], 0), 4);
+      expect(sums[0]).toBeCloseTo(
+        q.reduce((sum, n, i) => sum + n * values[i], 0),
+        4,
+      );
       expect(sums[1]).toBe(q.reduce((sum, n) => sum + n * n, 0));
     });
   });

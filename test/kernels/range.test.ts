@@ -1,13 +1,6 @@
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
-import {
-  MODEL,
-  modelCount,
-  RANGE_LEAST,
-  RANGE_TOTAL,
-  rangeBytes,
-  rangeScratchBytes,
-} from "../../src/codec/layout.ts";
+import { MODEL, modelCount, RANGE_LEAST, RANGE_TOTAL, rangeBytes, rangeScratchBytes } from "../../src/codec/layout.ts";
 import type { Runtime } from "../../src/runtime/runtime.ts";
 import { type Arena, noise, withArena } from "../support/arena.ts";
 import { expectSame, sameBits } from "../support/exact.ts";
@@ -201,9 +194,7 @@ describe("range coder everywhere", () => {
     for (let seed = 1; seed < 40; seed++) {
       const shape = { wide: seed % 3, narrow: seed % 4, tokens: seed, stride: seed };
       const bytes = Uint8Array.from(noise(16 + 2 * (seed % 30), seed), (x) => 128 + 128 * x);
-      same((runtime, arena) => [
-        [decoded(runtime, arena, bytes, shape, freshModels(runtime, arena, shape)).status],
-      ]);
+      same((runtime, arena) => [[decoded(runtime, arena, bytes, shape, freshModels(runtime, arena, shape)).status]]);
     }
   });
 });

@@ -106,7 +106,15 @@ export const methodsWith = (pairs: BitPair[], others: EvalMethod[] = []): EvalMe
   ...peers(),
 ];
 
+const ENTROPY_FAMILY = "codec entropy span 1";
+const ENTROPY_PAIRS = [
+  [0.5, 0.75],
+  [0.75, 1.25],
+  [1.25, 1.75],
+];
+
 export const EVAL_METHODS: EvalMethod[] = methodsWith(DEFAULT_PAIRS, [
+  ...ENTROPY_PAIRS.map(([keyBits, valueBits]) => ours(ENTROPY_FAMILY, keyBits, valueBits, { entropy: true })),
   ours("codec layer span 256", 1.25, 2, { anchorSpan: 256 }),
   ours("codec head span 1", 1.25, 2, { grouping: "head" }),
 ]);
