@@ -21,6 +21,9 @@ function entryAt(table: readonly number[], deviation: number, onDouble: number):
   return table[i] + (x - i) * (table[i + 1] - table[i]) + doubled;
 }
 
+/** Variances of nothing may come out a little below 0. */
+const deviationOf = (variance: number, step: number): number => Math.sqrt(Math.max(0, variance)) / step;
+
 /** Bits a code. */
 export const rateOf = (deviation: number): number => entryAt(RATES, deviation, 1);
 /** Squared error in steps^2. */
@@ -32,10 +35,10 @@ export function keptAt({ variance, spread = variance, dim }: Basis, step: number
   const errors: number[] = [];
   const rowBits = (ELEMENT_BITS * dim + ROW_BITS) / tokens;
   variance.forEach((v, channel) => {
-    const deviation = Math.sqrt(v) / step;
+    const deviation = deviationOf(v, step);
     const error = errorOf(deviation);
     const gain = deviation * deviation - error;
-    if (gain <= ERROR_OF_A_BIT * (rateOf(Math.sqrt(spread[channel]) / step) + rowBits)) return;
+    if (gain <= ERROR_OF_A_BIT * (rateOf(deviationOf(spread[channel], step)) + rowBits)) return;
     channels.push(channel);
     errors.push(error * step * step);
   });
@@ -51,7 +54,7 @@ export function commonStep(bases: Basis[], bits: number, tokens: number): number
     bases.reduce((sum, basis) => {
       const { variance, spread = variance } = basis;
       const { channels } = keptAt(basis, step, tokens);
-      return channels.reduce((part, c) => part + rateOf(Math.sqrt(spread[c]) / step), sum);
+      return channels.reduce((part, c) => part + rateOf(deviationOf(spread[c], step)), sum);
     }, 0);
   let high = 4 * Math.sqrt(top);
   let low = high / 2;

@@ -23,7 +23,8 @@ it.each(["layer", "head"] as const)(
     expect(joinChunks(encodeArchive(cache.save()))).toEqual(bytes);
     for (let layer = 0; layer < 2; layer++) {
       const queries = await queriesAt(dump, layer, 1700);
-      expect(codeDifference(runtime, cache, layer, queries)).toBeLessThan(1e-3);
+      // Nearly all channels of values have 4 bits, which mixing rounds to 13 (ADR 0031); those of planes stay below 1e-3.
+      expect(codeDifference(runtime, cache, layer, queries)).toBeLessThan(3e-3);
     }
     using fork = cache.fork();
     expect(joinChunks(encodeArchive(fork.save()))).toEqual(bytes);
