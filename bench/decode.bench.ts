@@ -8,9 +8,9 @@ import { GroupTokens } from "../src/cache/group-tokens.ts";
 import { KvCache } from "../src/cache/kv-cache.ts";
 import { DEFAULT_CACHE_OPTIONS } from "../src/cache/options.ts";
 import { scoreGroup } from "../src/cache/score.ts";
+import { anchorsOf, putOwnRotaries } from "../src/codec/anchors.ts";
 import { rowDim } from "../src/codec/geometry.ts";
 import { BLOCK_TOKENS } from "../src/codec/layout.ts";
-import { putRotary } from "../src/codec/rotary.ts";
 import type { Runtime } from "../src/runtime/runtime.ts";
 import { type DenseRows, peerTimes } from "./attention-peers.ts";
 import { type BenchRow, measure, row } from "./harness.ts";
@@ -153,13 +153,14 @@ function scoreTime(runtime: Runtime, one: LongCache, layers: number): number {
   const { heap } = runtime;
   const { geometry, rotary, anchorSpan, sinks, recent, tokenCount } = one.coded;
   const { kvHeads, headDim } = geometry;
+  const anchors = anchorsOf(anchorSpan, rotary, headDim);
   const codedCount = tokenCount - sinks - recent;
   const load = (): GroupTokens[] =>
-    one.coded.layers[0].keys.map((group) => GroupTokens.load(runtime, group, headDim, codedCount));
+    one.coded.layers[0].keys.map((group) => GroupTokens.load(runtime, group, anchors, codedCount));
   const all = Array.from({ length: layers }, load);
   const none = new ExactRows(heap, kvHeads * headDim);
   const milliseconds = heap.scratch((frame) => {
-    const rotaryPtr = putRotary(heap, frame, rotary, headDim);
+    const rotaryPtrs = putOwnRotaries(heap, frame, anchors);
     const queriesPtr = frame.reserve(4 * one.queries[0].length);
     const slotsPtr = frame.reserve(4 * one.queryHeads * codedCount);
     let turn = 0;
@@ -167,7 +168,7 @@ function scoreTime(runtime: Runtime, one: LongCache, layers: number): number {
       heap.f32(queriesPtr, one.queries[0].length).set(one.queries[turn % one.queries.length]);
       const keys = all[turn++ % layers];
       const segment = { keys, values: [], landmarks: [], position: sinks };
-      const layer = { kvHeads, headDim, segments: [segment], sinks: none, recent: none, anchorSpan, rotaryPtr };
+      const layer = { kvHeads, headDim, segments: [segment], sinks: none, recent: none, anchors, rotaryPtrs };
       const settings = { ...DEFAULT_CACHE_OPTIONS, budgetTokens: undefined };
       const call = { runtime, layer, queriesPtr, shared: one.queryHeads / kvHeads, settings, report: noReport() };
       const heads = { first: 0, end: kvHeads };

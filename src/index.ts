@@ -9,6 +9,13 @@ export type { CacheEvent } from "./cache/events.ts";
 export { type CacheStats, KvCache, type RowLayout } from "./cache/kv-cache.ts";
 export { type CacheOptions, DEFAULT_CACHE_OPTIONS } from "./cache/options.ts";
 export { createProfile } from "./cache/profile.ts";
+export {
+  type AnchorSpan,
+  type PairSpan,
+  SPAN_RULE,
+  type SpanRule,
+  spansByFrequency,
+} from "./codec/anchors.ts";
 export { bitsOf, bytesOf, type KindBytes, totalBytes } from "./codec/bytes.ts";
 export type {
   BookKind,

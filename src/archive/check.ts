@@ -2,6 +2,7 @@
  * What a sound cache looks like. Writer and reader ask the same questions, so what is written can be read: the writer
  * throws the answers as RangeErrors, the reader as FormatErrors.
  */
+import { isSpan, MAX_SPAN } from "../codec/anchors.ts";
 import type { CodedCache, CodedGroup } from "../codec/coded.ts";
 import { checkGeometry } from "../codec/geometry.ts";
 import { fromHalf } from "../codec/half.ts";
@@ -31,8 +32,6 @@ export interface GroupPlace {
 }
 
 const MAX_COUNT = 0x7fffffff;
-/** As codec/options.ts has it. */
-const MAX_SPAN = 1 << 24;
 const isIntegerIn = (value: unknown, low: number, high: number): value is number =>
   typeof value === "number" && Number.isInteger(value) && value >= low && value <= high;
 /** f32 holds the number exactly. */
@@ -67,8 +66,18 @@ export function checkShape(shape: CacheShape, fail: Fail): void {
   if (typeof exactType !== "string" || !Object.hasOwn(ELEMENT_BYTES, exactType)) {
     fail("exactType", '"f32", "f16" or "bf16"', exactType);
   }
-  const isSpan = isIntegerIn(anchorSpan, 1, MAX_SPAN) && (anchorSpan & (anchorSpan - 1)) === 0;
-  if (anchorSpan !== null && !isSpan) fail("anchorSpan", `null or a power of two up to ${MAX_SPAN}`, anchorSpan);
+  const isList = Array.isArray(anchorSpan);
+  for (const [i, span] of (isList ? anchorSpan : [anchorSpan]).entries()) {
+    if (span === null || isSpan(span)) continue;
+    fail(isList ? `anchorSpan[${i}]` : "anchorSpan", `null or a power of two up to ${MAX_SPAN}`, span);
+  }
+}
+
+/** A list of spans has one for each rotary pair, not all alike: those are written as one number. */
+export function checkPairSpans({ anchorSpan }: Pick<CacheShape, "anchorSpan">, pairs: number, fail: Fail): void {
+  if (anchorSpan === null || typeof anchorSpan === "number") return;
+  if (anchorSpan.length !== pairs) fail("anchorSpan", `${pairs} spans, one for each rotary pair`, anchorSpan);
+  if (new Set(anchorSpan).size < 2) fail("anchorSpan", "spans that differ, or one number", anchorSpan);
 }
 
 /** Coded tokens of each segment of a layer: they make up all coded tokens. */

@@ -9,9 +9,14 @@
  * section starts at the next multiple of 16 after the one before, with zeros between; the file ends with the last
  * section. So every byte is under a checksum or known to be zero, and there is one way only to write a cache.
  */
+import type { AnchorSpan } from "../codec/anchors.ts";
+
 /** Like PNG's: a transfer in text mode changes the line ends or stops at \x1a. */
 export const MAGIC = Uint8Array.of(0x53, 0x56, 0x44, 0x51, 0x0d, 0x0a, 0x1a, 0x0a);
-/** Version 3 where some group has its codes as streams, else 2 where some layer has several segments, else 1. */
+/**
+ * Version 3 where some group has its codes as streams or rotary pairs have anchor spans of their own, else 2 where some
+ * layer has several segments, else 1.
+ */
 export const ARCHIVE_VERSIONS = { oneSegment: 1, segments: 2, streams: 3 } as const;
 export const SECTION_ALIGN = 16;
 
@@ -97,7 +102,7 @@ export interface ArchiveHeader {
   sinks: number;
   recent: number;
   exactType: string;
-  anchorSpan: number | null;
+  anchorSpan: AnchorSpan;
   /** From version 2 on: coded tokens of every segment, layer by layer. */
   segments?: number[][];
   layout: { blockTokens: number; planeBytes: number };

@@ -3,7 +3,7 @@ import { type CodedCache, codedTokens } from "../codec/coded.ts";
 import { BLOCK_TOKENS, PLANE_BYTES, roundUp } from "../codec/layout.ts";
 import type { RotaryLayout } from "../codec/rotary.ts";
 import { brief, FormatError } from "../errors.ts";
-import { type CacheShape, checkSegments, checkShape, type Fail } from "./check.ts";
+import { type CacheShape, checkPairSpans, checkSegments, checkShape, type Fail } from "./check.ts";
 import { crc32c, hex32 } from "./checksum.ts";
 import type { SectionEntry } from "./format.ts";
 import { ARCHIVE_VERSIONS, describeSection, MAGIC, PREAMBLE, SECTION_ALIGN, sectionNames } from "./format.ts";
@@ -54,6 +54,9 @@ export function readHead(bytes: Uint8Array, name: string, size = bytes.length): 
     anchorSpan: fields.anchorSpan,
   } as CacheShape;
   asFormatError(`${name}: header`, PREAMBLE.bytes, () => checkShape(shape, fail));
+  if (Array.isArray(shape.anchorSpan) && version !== ARCHIVE_VERSIONS.streams) {
+    fail("anchorSpan", "one span before version 3", fields.anchorSpan);
+  }
   const segments = readSegments(version, fields.segments, shape, fail);
   const identity = fieldsOf(fields.layout, "layout", fail);
   if (identity.blockTokens !== BLOCK_TOKENS) fail("layout.blockTokens", `${BLOCK_TOKENS}`, identity.blockTokens);
@@ -65,6 +68,7 @@ export function readHead(bytes: Uint8Array, name: string, size = bytes.length): 
   if (!isCount(pairs) || pairs > shape.geometry.headDim / 2) {
     fail("rotary.pairs", `an integer from 0 to ${shape.geometry.headDim / 2}`, pairs);
   }
+  checkPairSpans(shape, pairs, fail);
   if (typeof fields.fingerprint !== "string") fail("fingerprint", "a string", fields.fingerprint);
   const end = PREAMBLE.bytes + headerBytes;
   const sections = readTable(fields.sections, version, shape, roundUp(end, SECTION_ALIGN), size, name, fail);
@@ -75,7 +79,8 @@ function readSegments(version: number, table: unknown, shape: CacheShape, fail: 
   const { layerCount } = shape.geometry;
   const coded = codedTokens(shape as CodedCache);
   // Version 1 ignores fields that it does not know.
-  if (version === ARCHIVE_VERSIONS.oneSegment) return Array.from({ length: layerCount }, () => [coded]);
+  const isPlain = version === ARCHIVE_VERSIONS.oneSegment;
+  if (isPlain) return Array.from({ length: layerCount }, () => [coded]);
   if (!Array.isArray(table) || table.length !== layerCount) fail("segments", `${layerCount} layers`, table);
   (table as unknown[]).forEach((tokens, i) => {
     checkSegments(tokens, coded, (what, ...rest) => fail(`layer ${i}: ${what}`, ...rest));

@@ -36,8 +36,9 @@ function cacheOf(archive: OpenArchive): CodedCache {
   const layers = Array.from({ length: shape.geometry.layerCount }, (_, i) => archive.layer(i));
   const hasStream = ({ keys, values, earlier = [] }: CodedLayer): boolean =>
     [{ keys, values }, ...earlier].some((segment) => [...segment.keys, ...segment.values].some(({ stream }) => stream));
-  if (version === ARCHIVE_VERSIONS.streams && !layers.some(hasStream)) {
-    throw new FormatError(`${archive.name}: expected a stream in version ${version}, got none`, PREAMBLE.version);
+  if (version === ARCHIVE_VERSIONS.streams && !Array.isArray(shape.anchorSpan) && !layers.some(hasStream)) {
+    const message = `${archive.name}: expected streams or spans by pair in version ${version}, got neither`;
+    throw new FormatError(message, PREAMBLE.version);
   }
   return { ...shape, rotary, ...(tokens && { tokens }), layers };
 }

@@ -8,6 +8,7 @@ import {
   checkExact,
   checkGroup,
   checkHeads,
+  checkPairSpans,
   checkSegments,
   checkShape,
   type Fail,
@@ -33,6 +34,7 @@ const failFor =
 export function encodeArchive(cache: CodedCache): Uint8Array<ArrayBuffer>[] {
   checkShape(cache, failFor(""));
   checkRotary(cache.rotary, cache.geometry.headDim);
+  checkPairSpans(cache, cache.rotary.frequencies.length, failFor(""));
   if (cache.layers.length !== cache.geometry.layerCount) {
     throw new RangeError(`layers: expected ${cache.geometry.layerCount}, got ${cache.layers.length}`);
   }
@@ -78,7 +80,8 @@ export async function writeArchive(path: string, cache: CodedCache): Promise<voi
 function versionOf(cache: CodedCache): number {
   const segments = cache.layers.flatMap((layer) => segmentsOf(layer, codedTokens(cache)));
   const { oneSegment, segments: several, streams } = ARCHIVE_VERSIONS;
-  if (segments.some(({ keys, values }) => [...keys, ...values].some(({ stream }) => stream))) return streams;
+  const hasStream = segments.some(({ keys, values }) => [...keys, ...values].some(({ stream }) => stream));
+  if (hasStream || Array.isArray(cache.anchorSpan)) return streams;
   return segments.length > cache.layers.length ? several : oneSegment;
 }
 

@@ -5,6 +5,7 @@
  *
  *   slots of a query's scores   blocks attended to of each segment, 32 a block | sinks | recent
  */
+import type { Anchors } from "../codec/anchors.ts";
 import { BLOCK_TOKENS } from "../codec/layout.ts";
 import type { Frame } from "../runtime/heap.ts";
 import type { Runtime } from "../runtime/runtime.ts";
@@ -32,9 +33,9 @@ export interface LayerTokens {
   segments: Segment[];
   sinks: ExactRows;
   recent: ExactRows;
-  anchorSpan: number | null;
-  /** Address of the ROTARY descriptor. */
-  rotaryPtr: number;
+  anchors: Anchors;
+  /** Addresses of ROTARY descriptors, for heads of the dimensions of each part of `anchors` alone. */
+  rotaryPtrs: number[];
 }
 
 export interface AttendSettings {

@@ -1,7 +1,8 @@
 /** Rows of `recent` into the blocks of a segment. */
+import { type Anchors, turnByAnchors } from "../codec/anchors.ts";
 import type { Geometry } from "../codec/geometry.ts";
 import { BLOCK_TOKENS } from "../codec/layout.ts";
-import { putRotary, type Rotary } from "../codec/rotary.ts";
+import type { Rotary } from "../codec/rotary.ts";
 import type { Frame } from "../runtime/heap.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Segment } from "./attention.ts";
@@ -12,7 +13,8 @@ export interface CodingPlace {
   runtime: Runtime;
   geometry: Geometry;
   rotary: Rotary;
-  options: { anchorSpan: number | null; recent: number };
+  anchors: Anchors;
+  options: { recent: number };
 }
 
 export const groupsOf = (segment: Segment): GroupTokens[] => [...segment.keys, ...segment.values];
@@ -57,7 +59,7 @@ export function giveBlocks(segment: Segment, blocks: number[]): void {
  * anchors, where `token` is the first row's number in its segment.
  */
 export function rowsOf(
-  { runtime, geometry, rotary, options }: CodingPlace,
+  { runtime, geometry, anchors }: CodingPlace,
   frame: Frame,
   segmentPosition: number,
   group: { firstHead: number; headCount: number },
@@ -67,17 +69,14 @@ export function rowsOf(
   count: number,
   token: number,
 ): number {
-  const { kernels, heap } = runtime;
+  const { kernels } = runtime;
   const { kvHeads, headDim } = geometry;
   const rowsPtr = frame.reserve(4 * count * group.headCount * headDim);
   const from = (role === "keys" ? recent.keyPtr(first) : recent.valuePtr(first)) + 4 * group.firstHead * headDim;
   kernels.gatherRows(rowsPtr, from, count, group.headCount, headDim, headDim, kvHeads * headDim);
-  const { anchorSpan } = options;
-  if (role === "values" || anchorSpan === null) return rowsPtr;
-  const turnsPtr = frame.reserve(4 * count);
-  const turns = heap.i32(turnsPtr, count);
-  for (let i = 0; i < count; i++) turns[i] = -(segmentPosition + token + i - ((token + i) % anchorSpan));
-  const rotaryPtr = putRotary(heap, frame, rotary, headDim);
-  kernels.rotate(rowsPtr, rowsPtr, turnsPtr, rotaryPtr, count, group.headCount);
+  if (role === "values") return rowsPtr;
+  const { headCount } = group;
+  const rows = { ptr: rowsPtr, count, headCount, position: segmentPosition, tokenOf: (row: number) => token + row };
+  turnByAnchors(runtime, anchors, rows, -1);
   return rowsPtr;
 }

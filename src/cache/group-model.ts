@@ -3,6 +3,7 @@
  * read, levels, and the pool that its blocks come from. Forks of a cache share models.
  */
 import { fitAnalysis } from "../codec/analysis.ts";
+import type { Anchors } from "../codec/anchors.ts";
 import { basisRows } from "../codec/basis-codes.ts";
 import type { CodedGroup } from "../codec/coded.ts";
 import { fromHalf } from "../codec/half.ts";
@@ -43,6 +44,8 @@ export class GroupModel {
   readonly role: "keys" | "values";
   readonly dim: number;
   readonly headDim: number;
+  /** Dimensions of a head in the order of key slices, see `Anchors`; undefined: as they are. */
+  readonly order: number[] | undefined;
   readonly channels: number;
   readonly counts: WidthCounts;
   /** Keys: the channels that selection scans. */
@@ -60,7 +63,7 @@ export class GroupModel {
   readonly #analysisPtr: number;
   /** Keys: (dim) f32. */
   readonly centrePtr: number;
-  /** A kv head: keys (headDim, channels + 1) f32, the centre last; values (channels, headDim) f32. */
+  /** A kv head: keys (headDim, channels + 1) f32 in `order`, the centre last; values (channels, headDim) f32. */
   readonly slicePtrs: number[];
   /** Keys: the same of the leading channels alone, (headDim, leading channels + 1). */
   readonly leadingSlicePtrs: number[];
@@ -70,11 +73,12 @@ export class GroupModel {
   #bytes = 0;
   #users = 1;
 
-  constructor(runtime: Runtime, shape: GroupShape, headDim: number) {
+  constructor(runtime: Runtime, shape: GroupShape, { headDim, order }: Pick<Anchors, "headDim" | "order">) {
     this.#runtime = runtime;
     this.shape = shape;
     this.role = shape.centre ? "keys" : "values";
     this.headDim = headDim;
+    this.order = order;
     this.dim = shape.headCount * headDim;
     this.channels = shape.books.length;
     this.counts = countWidths(shape.books.map((book) => book.width));
@@ -187,10 +191,10 @@ export class GroupModel {
   }
 
   #keySlice(rows: Float32Array, centre: Float32Array, head: number, channels: number): Float32Array {
-    const { headDim, dim } = this;
+    const { headDim, dim, order } = this;
     const slice = new Float32Array(headDim * (channels + 1));
     for (let d = 0; d < headDim; d++) {
-      const at = head * headDim + d;
+      const at = head * headDim + (order ? order[d] : d);
       for (let c = 0; c < channels; c++) slice[d * (channels + 1) + c] = rows[c * dim + at];
       slice[d * (channels + 1) + channels] = centre[at];
     }

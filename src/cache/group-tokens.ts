@@ -3,6 +3,8 @@
  * and are shared with forks; the last one, where it is not full, is copied before it is written. Its free places hold
  * anything, as what was forgotten leaves them: attention gives them no weight, and an archive gets zeros.
  */
+
+import type { Anchors } from "../codec/anchors.ts";
 import { BookShelf } from "../codec/codebook.ts";
 import type { CodedGroup } from "../codec/coded.ts";
 import { BLOCK_TOKENS, PLANE_BYTES, usedNibbles } from "../codec/layout.ts";
@@ -26,9 +28,14 @@ export class GroupTokens {
   }
 
   /** Loads `tokens` coded tokens. Throws CapacityError with nothing held. */
-  static load(runtime: Runtime, group: CodedGroup, headDim: number, tokens: number): GroupTokens {
+  static load(
+    runtime: Runtime,
+    group: CodedGroup,
+    anchors: Pick<Anchors, "headDim" | "order">,
+    tokens: number,
+  ): GroupTokens {
     const { planes, norms, stream: _stream, ...shape } = inPlanes(runtime, group, tokens);
-    const model = new GroupModel(runtime, norms ? { ...shape, norms: rangeOf(norms) } : shape, headDim);
+    const model = new GroupModel(runtime, norms ? { ...shape, norms: rangeOf(norms) } : shape, anchors);
     const planeBytes = PLANE_BYTES * model.planes;
     const made = GroupTokens.ofBlocks(runtime, model, tokens, (block, ptr) => {
       runtime.heap.u8(ptr, planeBytes).set(planes.subarray(block * planeBytes, (block + 1) * planeBytes));

@@ -2,6 +2,7 @@
  * A key-value cache that lives compressed: append, attend, forget, without ever writing the full keys back. Per layer;
  * every layer takes the same tokens.
  */
+import { anchorsOf, describeSpan, spanFor } from "../codec/anchors.ts";
 import type { CodedCache } from "../codec/coded.ts";
 import { checkGeometry, type Geometry, rowDim } from "../codec/geometry.ts";
 import { checkRotary, putRotary, type Rotary } from "../codec/rotary.ts";
@@ -71,11 +72,10 @@ export class KvCache {
 
   /** An empty cache: tokens are exact until `fitTokens` of a layer are there to fit its basis. */
   static create(runtime: Runtime, geometry: Geometry, rotary: Rotary, given: Partial<CacheOptions> = {}): KvCache {
-    const place = { runtime, geometry: checkGeometry(geometry), rotary: checkRotary(rotary, geometry.headDim) };
-    const options = checkCacheOptions(given);
+    const place = placeOf(runtime, geometry, rotary, given);
     const numbers = Array.from({ length: geometry.layerCount }, (_, i) => i);
-    const layers = numbers.map((number) => new LayerCache({ ...place, options }, number));
-    return new KvCache({ ...place, options }, "", numbers, layers);
+    const layers = numbers.map((number) => new LayerCache(place, number));
+    return new KvCache(place, "", numbers, layers);
   }
 
   /** A live cache from a compressed one, codes taken as they are. Throws CapacityError with nothing held. */
@@ -94,14 +94,9 @@ export class KvCache {
     // One kv head is a layer and a head.
     const grouping = geometry.kvHeads === 1 ? (given.grouping ?? "layer") : isByHead ? "head" : "layer";
     const fixed = { anchorSpan, exactType, grouping, ...(keepTokens && { sinks: coded.sinks }) } as const;
-    expectFixed(fixed, given);
-    const options = checkCacheOptions({ ...given, ...fixed });
-    const place = {
-      runtime,
-      geometry: checkGeometry(geometry),
-      rotary: checkRotary(rotary, geometry.headDim),
-      options,
-    };
+    const { anchorSpan: span } = given;
+    expectFixed(fixed, span ? { ...given, anchorSpan: spanFor(span, rotary) } : given);
+    const place = placeOf(runtime, geometry, rotary, { ...given, ...fixed });
     const layers: LayerCache[] = [];
     try {
       coded.layers.forEach((layer, i) => {
@@ -261,7 +256,7 @@ export class KvCache {
       for (const layer of layers) layer.dispose();
       throw error;
     }
-    const place = { runtime: this.#runtime, geometry: this.geometry, rotary: this.rotary, options: this.options };
+    const place = placeOf(this.#runtime, this.geometry, this.rotary, this.options);
     const copy = new KvCache(place, this.model, this.#layerNumbers, layers);
     copy.#tokens = this.#tokens;
     return copy;
@@ -432,6 +427,15 @@ export class KvCache {
   }
 }
 
+function placeOf(runtime: Runtime, geometry: Geometry, rotary: Rotary, given: Partial<CacheOptions>): LayerPlace {
+  const options = checkCacheOptions(given);
+  checkGeometry(geometry);
+  checkRotary(rotary, geometry.headDim);
+  options.anchorSpan = spanFor(options.anchorSpan, rotary);
+  const anchors = anchorsOf(options.anchorSpan, rotary, geometry.headDim);
+  return { runtime, geometry, rotary, anchors, options };
+}
+
 /** By name: an array of another realm is one too. */
 function expectF32(name: string, array: unknown): void {
   const kind = Object.prototype.toString.call(array).slice(8, -1);
@@ -442,9 +446,11 @@ function expectF32(name: string, array: unknown): void {
 function expectFixed(fixed: Partial<CacheOptions>, given: Partial<CacheOptions>): void {
   for (const [name, value] of Object.entries(fixed)) {
     const wanted = given[name as keyof CacheOptions];
-    if (wanted === undefined || wanted === value) continue;
-    throw new MismatchError(`${name}: expected ${value} as the archive has, got ${String(wanted)}`);
+    if (wanted === undefined || JSON.stringify(wanted) === JSON.stringify(value)) continue;
+    throw new MismatchError(`${name}: expected ${shown(value)} as the archive has, got ${shown(wanted)}`);
   }
 }
+
+const shown = (value: unknown): string => (Array.isArray(value) ? describeSpan(value) : String(value));
 
 const codeBytes = (layer: LayerCache): number => layer.bytes().codes;

@@ -41,7 +41,7 @@ export class Landmarks {
   }
 
   /** Brings the landmarks up to the full blocks of the group, after tokens were appended or forgotten. */
-  update(layer: Pick<LayerTokens, "anchorSpan" | "rotaryPtr">, segment: Segment, group: GroupTokens): void {
+  update(layer: Pick<LayerTokens, "anchors">, segment: Segment, group: GroupTokens): void {
     if (group.count === this.#tokens) return;
     const { heap } = this.#runtime;
     const blocks = group.blocks.length;

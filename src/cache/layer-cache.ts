@@ -3,6 +3,8 @@
  * once `recent` has overflowed by a block, the oldest are coded on the frozen basis of the last segment (SVDq, arXiv
  * 2502.15304, section 3.4). A layer without a basis holds all its tokens exact until there are enough to fit one.
  */
+
+import { type Anchors, putOwnRotaries } from "../codec/anchors.ts";
 import {
   type CodedCache,
   type CodedGroup,
@@ -13,7 +15,7 @@ import {
 } from "../codec/coded.ts";
 import { type Geometry, rowDim } from "../codec/geometry.ts";
 import { BLOCK_TOKENS } from "../codec/layout.ts";
-import { putRotary, type Rotary } from "../codec/rotary.ts";
+import type { Rotary } from "../codec/rotary.ts";
 import { CapacityError, UnsupportedError } from "../errors.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import {
@@ -37,6 +39,7 @@ export interface LayerPlace {
   runtime: Runtime;
   geometry: Geometry;
   rotary: Rotary;
+  anchors: Anchors;
   options: CacheOptions;
 }
 
@@ -260,7 +263,7 @@ export class LayerCache {
   }
 
   #withTokens<T>(work: (tokens: LayerTokens) => T): T {
-    const { runtime, geometry, rotary, options } = this.#place;
+    const { runtime, geometry, anchors } = this.#place;
     return runtime.heap.scratch((frame) =>
       work({
         kvHeads: geometry.kvHeads,
@@ -268,8 +271,8 @@ export class LayerCache {
         segments: this.#segments.list.filter((segment) => segment.keys[0].count > 0),
         sinks: this.#sinks,
         recent: this.#recent,
-        anchorSpan: options.anchorSpan,
-        rotaryPtr: putRotary(runtime.heap, frame, rotary, geometry.headDim),
+        anchors,
+        rotaryPtrs: putOwnRotaries(runtime.heap, frame, anchors),
       }),
     );
   }

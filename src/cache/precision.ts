@@ -2,6 +2,7 @@
  * Lower precision for old tokens: trailing planes of their blocks are dropped, weakest channels first, and nothing is
  * coded again. A dropped channel then reads as its mean, which is zero.
  */
+import type { Anchors } from "../codec/anchors.ts";
 import { BLOCK_TOKENS, PLANE_BYTES, planeCount, roundUp } from "../codec/layout.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Segment } from "./attention.ts";
@@ -16,10 +17,10 @@ const STEPS = [1, 2, 4] as const;
 const PARTS = [1 / 2, 3 / 4];
 
 /** Lowers the oldest segment that can be, or the older part of it. Returns false where none can. */
-export function lowerSegment(runtime: Runtime, segments: Segment[], anchorSpan: number | null): boolean {
+export function lowerSegment(runtime: Runtime, segments: Segment[], anchors: Anchors): boolean {
   for (const [i, segment] of segments.entries()) {
     const isLast = i === segments.length - 1;
-    const step = stepFor(segment, isLast, anchorSpan);
+    const step = stepFor(segment, isLast, anchors);
     if (!step) continue;
     const { blocks, width } = step;
     const lowered = lowerBlocks(runtime, segment, blocks, width);
@@ -38,10 +39,11 @@ export function lowerSegment(runtime: Runtime, segments: Segment[], anchorSpan: 
 }
 
 /** What the next step takes: so many blocks, channels of up to that width; undefined where none would pay. */
-function stepFor(segment: Segment, isLast: boolean, anchorSpan: number | null) {
+function stepFor(segment: Segment, isLast: boolean, { longest }: Anchors) {
   const { blocks: all, count } = segment.keys[0];
   const whole = Math.floor(count / BLOCK_TOKENS);
-  const spanBlocks = Math.max(1, (anchorSpan ?? 1) / BLOCK_TOKENS);
+  // The rest counts its spans from its own first token.
+  const spanBlocks = Math.max(1, (longest ?? 1) / BLOCK_TOKENS);
   const sizes = isLast ? PARTS.map((part) => roundUp(part * whole, spanBlocks)) : [all.length];
   for (const width of STEPS) {
     if (!lowers(segment, width)) continue;
@@ -95,7 +97,7 @@ function lowerBlocks(runtime: Runtime, segment: Segment, blocks: number, width: 
 
 function lowered(runtime: Runtime, group: GroupTokens, blocks: number, width: number): GroupTokens {
   const { model } = group;
-  const narrow = new GroupModel(runtime, withoutUpTo(model.shape, width, model.dim), model.headDim);
+  const narrow = new GroupModel(runtime, withoutUpTo(model.shape, width, model.dim), model);
   const planeBytes = PLANE_BYTES * narrow.planes;
   const { heap } = runtime;
   return GroupTokens.ofBlocks(runtime, narrow, Math.min(group.count, blocks * BLOCK_TOKENS), (block, ptr) => {

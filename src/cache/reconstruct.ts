@@ -1,4 +1,5 @@
 /** Coded keys back to rows where planes cannot be scored: spans shorter than a block, among them the paper's span of 1. */
+import { turnByAnchors } from "../codec/anchors.ts";
 import { BookShelf } from "../codec/codebook.ts";
 import { BLOCK_TOKENS } from "../codec/layout.ts";
 import type { Frame } from "../runtime/heap.ts";
@@ -51,7 +52,7 @@ export function scoreReconstructed(
 export function reconstructRows(
   runtime: Runtime,
   frame: Frame,
-  layer: Pick<LayerTokens, "anchorSpan" | "rotaryPtr">,
+  { anchors }: Pick<LayerTokens, "anchors">,
   { position }: Pick<Segment, "position">,
   group: GroupTokens,
   blocks: number[],
@@ -77,16 +78,10 @@ export function reconstructRows(
     kernels.synthesize(
       rowsPtr, latentsPtr, model.centrePtr, model.putSynthesis(inner), tokens, model.dim, channels, tokens,
     ); // biome-ignore format: in the order of the kernel
-    if (layer.anchorSpan === null) return;
-    const turnsPtr = inner.reserve(4 * tokens);
-    const turns = heap.i32(turnsPtr, tokens);
-    blocks.forEach((block, i) => {
-      for (let t = 0; t < BLOCK_TOKENS; t++) {
-        const token = block * BLOCK_TOKENS + t;
-        turns[i * BLOCK_TOKENS + t] = position + token - (token % (layer.anchorSpan as number));
-      }
-    });
-    kernels.rotate(rowsPtr, rowsPtr, turnsPtr, layer.rotaryPtr, tokens, model.shape.headCount);
+    const { headCount } = model.shape;
+    const tokenOf = (row: number): number =>
+      blocks[Math.floor(row / BLOCK_TOKENS)] * BLOCK_TOKENS + (row % BLOCK_TOKENS);
+    turnByAnchors(runtime, anchors, { ptr: rowsPtr, count: tokens, headCount, position, tokenOf }, 1);
   });
   return rowsPtr;
 }

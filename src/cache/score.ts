@@ -1,4 +1,5 @@
 /** Scores of a group's coded tokens: tables on planes where spans hold whole blocks, reconstructed rows where not. */
+import { type Anchors, anchorOf } from "../codec/anchors.ts";
 import {
   BLOCK_TOKENS,
   channelCount,
@@ -22,6 +23,7 @@ import {
 } from "./attention.ts";
 import { putGroup } from "./descriptor.ts";
 import type { GroupTokens } from "./group-tokens.ts";
+import { latentQueries } from "./latent-queries.ts";
 import { scoreReconstructed } from "./reconstruct.ts";
 
 /** Spans whose tables are made at a time: bounds the scratch, and keeps tables in the second cache. */
@@ -41,11 +43,11 @@ export interface ScoreRows {
 }
 
 /** Spans so short that a block holds several cannot be scored on planes. */
-export const isInPlace = (anchorSpan: number | null): boolean => anchorSpan === null || anchorSpan >= BLOCK_TOKENS;
+export const isInPlace = ({ least }: Pick<Anchors, "least">): boolean => least === null || least >= BLOCK_TOKENS;
 
 /** Neither can more planes than a set of tables has room for. */
-export const isScoredOnPlanes = (anchorSpan: number | null, { model }: GroupTokens): boolean =>
-  isInPlace(anchorSpan) && model.planes <= MOST_SET_PLANES;
+export const isScoredOnPlanes = (anchors: Anchors, { model }: GroupTokens): boolean =>
+  isInPlace(anchors) && model.planes <= MOST_SET_PLANES;
 
 /** Scores of `blocks` (rising numbers, or all) into a segment's slots; places behind the last token become -Infinity. */
 export function scoreGroup(
@@ -60,8 +62,8 @@ export function scoreGroup(
   const heads = headsWithin(group, slots.heads);
   if (heads.first >= heads.end) return;
   const rowPtr = (query: number): number => slots.ptr + 4 * (query * slots.stride + part.first);
-  if (isScoredOnPlanes(layer.anchorSpan, group)) {
-    const runs = runsOf(layer.anchorSpan, 0, part.blocks, blocks);
+  if (isScoredOnPlanes(layer.anchors, group)) {
+    const runs = runsOf(layer.anchors, 0, part.blocks, blocks);
     eachQuerySet(call, group, heads, (head, query, count) => {
       const rows = { ptr: rowPtr(query), stride: slots.stride };
       scoreRuns(call, part.segment, group, head, query, count, runs, false, rows);
@@ -95,9 +97,9 @@ export function eachQuerySet(
   }
 }
 
-/** Runs of blocks from + 0 … from + count - 1, or of those listed, none across the border of two spans. */
-export function runsOf(anchorSpan: number | null, from: number, count: number, blocks?: number[]): BlockRun[] {
-  const spanBlocks = anchorSpan === null ? Infinity : anchorSpan / BLOCK_TOKENS;
+/** Runs of blocks from + 0 … from + count - 1, or of those listed, none across the border of two of the shortest spans. */
+export function runsOf({ least }: Anchors, from: number, count: number, blocks?: number[]): BlockRun[] {
+  const spanBlocks = least === null ? Infinity : least / BLOCK_TOKENS;
   const runs: BlockRun[] = [];
   for (let slot = 0; slot < count; slot++) {
     const block = blocks ? blocks[slot] : from + slot;
@@ -123,7 +125,7 @@ export function scoreRuns(
   const { runtime, layer, queriesPtr, settings } = call;
   const { kernels, heap } = runtime;
   const { model } = group;
-  const { headDim, anchorSpan } = layer;
+  const { headDim, anchors } = layer;
   const counts = leadingOnly ? model.leading : model.counts;
   const planes = planeCount(counts);
   const channels = channelCount(counts);
@@ -133,20 +135,17 @@ export function scoreRuns(
   heap.scratch((frame) => {
     const sets = Math.min(SPANS_AT_A_TIME, runs.length);
     const rowCount = roundUp(sets * count, 4);
-    const rotatedPtr = frame.reserve(4 * rowCount * headDim);
     const latentsPtr = frame.reserve(4 * (channels + 1) * rowCount);
-    const turnsPtr = frame.reserve(4 * sets);
     const setsPtr = frame.reserve(setBytes * sets);
     const scratchPtr = frame.reserve(scoreScratchBytes(planes, count));
     const groupPtr = putGroup(heap, frame, model, count, 0, counts);
     const addressesPtr = putAddresses(runtime, frame, group, runs);
-    heap.f32(rotatedPtr, rowCount * headDim).fill(0);
     let block = 0;
     for (let at = 0; at < runs.length; ) {
-      const spans = spansFrom(runs, at, sets, anchorSpan);
-      anchorQueries(call, segment, rotatedPtr, turnsPtr, queriesPtr + 4 * query * headDim, spans.anchors, count);
-      const used = roundUp(spans.anchors.length * count, 4);
-      kernels.project(latentsPtr, rotatedPtr, 0, slicePtr, used, headDim, channels + 1, rowCount);
+      const spans = spansFrom(runs, at, sets, anchors);
+      latentQueries(
+        call, segment, slicePtr, queriesPtr + 4 * query * headDim, count, spans.anchors, latentsPtr, channels + 1, rowCount,
+      ); // biome-ignore format: one call
       kernels.scoreTables(setsPtr, latentsPtr, groupPtr, scratchPtr, spans.anchors.length, rowCount, leastStep);
       for (; at < spans.end; at++) {
         const run = runs[at];
@@ -164,18 +163,18 @@ export function scoreRuns(
 interface Spans {
   start: number;
   end: number;
-  /** First coded token of each span, from the first coded token on. */
+  /** First token of each of the shortest spans, counted in the segment. */
   anchors: number[];
   /** Number in `anchors` of each run from `start` on. */
   setOf: number[];
 }
 
 /** As many runs from `start` on as `most` spans hold; runs in the same span share a set. */
-function spansFrom(runs: BlockRun[], start: number, most: number, anchorSpan: number | null): Spans {
+function spansFrom(runs: BlockRun[], start: number, most: number, { least }: Anchors): Spans {
   const spans: Spans = { start, end: start, anchors: [], setOf: [] };
   for (; spans.end < runs.length; spans.end++) {
     const token = runs[spans.end].first * BLOCK_TOKENS;
-    const anchor = anchorSpan === null ? 0 : token - (token % anchorSpan);
+    const anchor = anchorOf(token, least);
     if (spans.anchors[spans.anchors.length - 1] !== anchor) {
       if (spans.anchors.length === most) break;
       spans.anchors.push(anchor);
@@ -183,25 +182,6 @@ function spansFrom(runs: BlockRun[], start: number, most: number, anchorSpan: nu
     spans.setOf.push(spans.anchors.length - 1);
   }
   return spans;
-}
-
-/** Rows (spans, count, headDim): the queries rotated back by the anchor of each span. */
-function anchorQueries(
-  { runtime, layer }: AttendCall,
-  { position }: Segment,
-  rowsPtr: number,
-  turnsPtr: number,
-  queryPtr: number,
-  anchors: number[],
-  count: number,
-): void {
-  const { kernels, heap } = runtime;
-  const { headDim, anchorSpan, rotaryPtr } = layer;
-  kernels.gatherRows(rowsPtr, queryPtr, anchors.length, count, headDim, headDim, 0);
-  if (anchorSpan === null) return;
-  const turns = heap.i32(turnsPtr, anchors.length);
-  for (let i = 0; i < anchors.length; i++) turns[i] = -(position + anchors[i]);
-  kernels.rotate(rowsPtr, rowsPtr, turnsPtr, rotaryPtr, anchors.length, count);
 }
 
 /** Addresses of the blocks of all runs, one after the other: u32 each. */

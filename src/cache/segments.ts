@@ -63,11 +63,11 @@ export class Segments {
     count: number,
     positionAtEnd: () => number,
   ): Generator<undefined, void> {
-    const { runtime, geometry } = this.#place;
+    const { runtime, anchors } = this.#place;
     let loaded: GroupTokens[] = [];
     try {
       for (const group of [...keys, ...values]) {
-        loaded.push(GroupTokens.load(runtime, group, geometry.headDim, count));
+        loaded.push(GroupTokens.load(runtime, group, anchors, count));
         yield;
       }
       this.#list.push({
@@ -137,7 +137,7 @@ export class Segments {
   /** Returns false where nothing is left to lower, or memory does not last for it; see precision.ts. */
   lowerPrecision(): boolean {
     try {
-      return lowerSegment(this.#place.runtime, this.#list, this.#place.options.anchorSpan);
+      return lowerSegment(this.#place.runtime, this.#list, this.#place.anchors);
     } catch (error) {
       if (!(error instanceof CapacityError)) throw error;
       return false;
@@ -146,10 +146,10 @@ export class Segments {
 
   /** Brings landmarks up to the tokens, where selection goes by them. */
   updateLandmarks(layer: LayerTokens): void {
-    const { options, runtime } = this.#place;
+    const { options, runtime, anchors } = this.#place;
     for (const segment of layer.segments) {
       segment.keys.forEach((group, i) => {
-        if (options.selection !== "landmarks" && isScoredOnPlanes(options.anchorSpan, group)) return;
+        if (options.selection !== "landmarks" && isScoredOnPlanes(anchors, group)) return;
         segment.landmarks[i] ??= new Landmarks(runtime, group.model.dim);
         segment.landmarks[i].update(layer, segment, group);
       });

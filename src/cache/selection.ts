@@ -45,7 +45,7 @@ function scanPlanes(call: AttendCall, segment: Segment, group: GroupTokens, maxi
     const scoresPtr = frame.reserve(4 * 4 * stride);
     for (let from = 0; from < blocks; from += BLOCKS_AT_A_TIME) {
       const count = Math.min(BLOCKS_AT_A_TIME, blocks - from);
-      const runs = runsOf(layer.anchorSpan, from, count);
+      const runs = runsOf(layer.anchors, from, count);
       eachQuerySet(call, group, headsWithin(group, { first: 0, end: layer.kvHeads }), (head, query, queries) => {
         scoreRuns(call, segment, group, head, query, queries, runs, true, { ptr: scoresPtr, stride });
         for (let q = 0; q < queries; q++) {

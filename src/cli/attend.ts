@@ -3,6 +3,7 @@ import { type Command, InvalidArgumentError, Option } from "commander";
 import { readArchive } from "../archive/reader.ts";
 import { type CacheOptions, checkCacheOptions, DEFAULT_CACHE_OPTIONS } from "../cache/options.ts";
 import { isInPlace } from "../cache/score.ts";
+import { anchorsOf } from "../codec/anchors.ts";
 import { type Replay, replay } from "../evaluation/replay.ts";
 import { asUsage, UsageError } from "./failure.ts";
 import { withDump } from "./files.ts";
@@ -67,13 +68,14 @@ async function runAttend(io: Io, archive: string, { queries, json, ...flags }: A
   const checked = asUsage(() => budgets.map((budget) => checkCacheOptions({ ...flags, budget })));
   const coded = await readArchive(archive);
   const settings = { grouping: coded.layers[0].keys.length > 1 ? "head" : "layer", anchorSpan: coded.anchorSpan };
+  const isPlanar = isInPlace(anchorsOf(coded.anchorSpan, coded.rotary, coded.geometry.headDim));
   const runtime = await io.createRuntime();
   const results = await withDump(queries, undefined, (context) =>
     withDump(queries, context.heldTokens, (all) =>
       withProgress(io, coded.geometry.layerCount * budgets.length, async (bar) => {
         const found: Result[] = [];
         for (const { budget, selection: wanted, scoreStep, mixTolerance } of checked) {
-          const selection = isInPlace(coded.anchorSpan) ? wanted : "landmarks";
+          const selection = isPlanar ? wanted : "landmarks";
           const options = { budget, selection, scoreStep, mixTolerance };
           const work = { signal: io.signal, onProgress: () => bar.step("attend") };
           found.push({ ...settings, ...options, ...(await replay(runtime, coded, all, options, work)) });

@@ -1,6 +1,7 @@
 /** `svdq compress`: a dump to an archive. */
-import { type Command, Option } from "commander";
+import { type Command, InvalidArgumentError, Option } from "commander";
 import { writeArchive } from "../archive/writer.ts";
+import { spansByFrequency } from "../codec/anchors.ts";
 import { checkTargetKl } from "../codec/expected-kl.ts";
 import { type CodecOptions, checkOptions, DEFAULT_OPTIONS } from "../codec/options.ts";
 import { withProfile } from "../engines/profile.ts";
@@ -19,9 +20,12 @@ const phasesOf = ({ entropy }: CodecOptions): number => (entropy ? 4 : 3);
 /** Analysis of keys and of values, before bits are chosen. */
 const GOAL_PHASES = 2;
 
+/** Tokens, after RoPE, or a span for each pair that turns no faster, in radians a token. */
+type WantedSpan = number | "none" | { fastest: number };
+
 interface CompressFlags extends Omit<CodecOptions, "anchorSpan"> {
   output: string;
-  anchorSpan: number | "none";
+  anchorSpan: WantedSpan;
   tokens?: number;
   profile?: string;
   json?: boolean;
@@ -52,9 +56,9 @@ export function addCompress(program: Command, io: Io): void {
     .addOption(groupingOption())
     .option(
       "--anchor-span <tokens>",
-      "keys are rotated inside a span only: 1 before RoPE, none after it, or a power of two between",
-      (text) => (text === "none" ? text : number(text)),
-      defaults.anchorSpan,
+      "keys are rotated inside a span only: 1 before RoPE, none after it, or a power of two between; 0.1rad: a span\nfor each rotary pair by how fast it turns, none above 0.1 radians a token",
+      wantedSpan,
+      1,
     )
     .addOption(
       new Option("--schedule <widths>", "the SVDq paper's mode for keys: bits of 8 equal groups, as 4,4,2,0,0,0,0,0")
@@ -88,16 +92,28 @@ export function addCompress(program: Command, io: Io): void {
     .action((file: string, flags: CompressFlags) => runCompress(io, file, flags));
 }
 
+function wantedSpan(text: string): WantedSpan {
+  if (text === "none") return text;
+  const [, radians] = /^(.*)rad$/.exec(text) ?? [];
+  if (radians === undefined) return number(text);
+  const fastest = number(radians);
+  if (fastest < 0 || fastest > Math.PI) throw new InvalidArgumentError("Expected 0 to 3.14 radians a token.");
+  return { fastest };
+}
+
 async function runCompress(io: Io, file: string, flags: CompressFlags): Promise<void> {
   const start = performance.now();
   const { output, tokens, profile: profilePath, json, anchorSpan, targetKl, ratio, ...others } = flags;
-  const options = asUsage(() => checkOptions({ ...others, anchorSpan: anchorSpan === "none" ? null : anchorSpan }));
+  const options = asUsage(() =>
+    checkOptions({ ...others, anchorSpan: typeof anchorSpan === "number" ? anchorSpan : null }),
+  );
   await checkOutput("--output", output, [file, ...(profilePath ? [profilePath] : [])]);
   const runtime = await io.createRuntime();
   const profile = await profileAt(profilePath);
   const goal = { ...(targetKl !== undefined && { targetKl }), ...(ratio !== undefined && { ratio }) };
   const { source, cache, chosen } = await withDump(file, tokens, async (dump) => {
     const from = profile ? withProfile(dump, profile) : dump;
+    if (typeof anchorSpan === "object") options.anchorSpan = spansByFrequency(dump.rotary, anchorSpan);
     const described = describeSource(dump);
     const phases = phasesOf(options) + ((targetKl ?? ratio) ? GOAL_PHASES : 0);
     const reached = await withProgress(io, phases * dump.geometry.layerCount, (bar) =>

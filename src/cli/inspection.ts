@@ -1,4 +1,5 @@
 /** What `svdq inspect` found, and how it is shown. */
+import { describeSpan } from "../codec/anchors.ts";
 import type { Energy } from "../evaluation/spectrum.ts";
 import { THEOREM_BITS, type Theorem } from "../evaluation/theorem.ts";
 import { type Allocation, type CodeSummary, describeExact, formatCodes, type SourceSummary } from "./summary.ts";
@@ -49,7 +50,7 @@ function formatHead(inspection: Inspection): string {
     ["cache", `${layerCount} layers of ${kvHeads} kv heads x ${headDim}; numbers ${layerNumbers.join(", ")}`],
     ["rope", `${rope.layout}, ${rope.pairs} pairs${turns}`],
     ["tokens", `${thousands(tokens)}${held}, ids ${inspection.tokenIds ? "known" : "unknown"}`],
-    ["codes", `${origin}anchor span ${inspection.anchorSpan ?? "none"}, ${describeExact(inspection)}`],
+    ["codes", `${origin}anchor span ${describeSpan(inspection.anchorSpan)}, ${describeExact(inspection)}`],
   ]);
 }
 

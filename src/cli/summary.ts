@@ -1,4 +1,5 @@
 /** A compressed cache in numbers: what `compress` and `inspect` say of it. */
+import type { AnchorSpan } from "../codec/anchors.ts";
 import { bitsOf, bytesOf, type KindBytes } from "../codec/bytes.ts";
 import type { CodedCache, CodedGroup } from "../codec/coded.ts";
 import { type Geometry, rowDim } from "../codec/geometry.ts";
@@ -50,7 +51,7 @@ export interface CodeSummary {
   sinks: number;
   recent: number;
   exactType: string;
-  anchorSpan: number | null;
+  anchorSpan: AnchorSpan;
   /** An element of the coded tokens. */
   bits: Record<"keys" | "values", { bits: number; bitsWithBasis: number }>;
   bytes: Record<"keys" | "values", KindBytes>;

@@ -1,4 +1,5 @@
 /** A compressed cache as plain data: what the codec makes, what an archive holds. No linear memory in here. */
+import type { AnchorSpan } from "./anchors.ts";
 import type { Geometry } from "./geometry.ts";
 import type { Rotary } from "./rotary.ts";
 import type { ElementType } from "./source.ts";
@@ -78,8 +79,8 @@ export interface CodedCache {
   sinks: number;
   recent: number;
   exactType: ElementType;
-  /** Anchor span of the keys: 1 = before RoPE, null = after RoPE. */
-  anchorSpan: number | null;
+  /** Anchor span of the keys: 1 = before RoPE, null = after RoPE; a list: one for each rotary pair, not all alike. */
+  anchorSpan: AnchorSpan;
   layers: CodedLayer[];
 }
 

@@ -1,9 +1,11 @@
 /** A whole cache to codes. Key bits are allocated over all layers at once, so keys take two passes. */
+
 import { expectInteger } from "../errors.ts";
 import { breathe } from "../runtime/breathe.ts";
 import type { Frame } from "../runtime/heap.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { allocate, schedule } from "./allocation.ts";
+import { spanFor } from "./anchors.ts";
 import type { CodedCache, CodedGroup, CodedLayer } from "./coded.ts";
 import { checkGeometry, rowDim } from "./geometry.ts";
 import { analyseKeys, type ChannelPlan, type CodedRange, encodeKeys, type KeyBasis } from "./key-codec.ts";
@@ -45,8 +47,9 @@ export async function compress(
   given: Partial<CodecOptions> = {},
   work: WorkOptions = {},
 ): Promise<CodedCache> {
-  const options = checkOptions(given);
+  const checked = checkOptions(given);
   checkSource(source);
+  const options = { ...checked, anchorSpan: spanFor(checked.anchorSpan, source.rotary) };
   const keys = await compressKeys(runtime, source, options, work);
   const values = await compressValues(runtime, source, options, work);
   return joinTensors(source, options, keys, values);

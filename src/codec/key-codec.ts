@@ -4,6 +4,7 @@
  */
 import type { Frame } from "../runtime/heap.ts";
 import type { Runtime } from "../runtime/runtime.ts";
+import { type AnchorSpan, anchorsOf, turnByAnchors } from "./anchors.ts";
 import { attentionWeights } from "./attention-weights.ts";
 import { type Basis, findBasis, rankFor } from "./basis.ts";
 import type { CodedGroup } from "./coded.ts";
@@ -13,7 +14,7 @@ import { type HeadGroup, headGroups } from "./groups.ts";
 import { fromHalf, toHalf } from "./half.ts";
 import { type LayerMoments, type LayerQueries, metricRoots } from "./metric.ts";
 import type { CodecOptions } from "./options.ts";
-import { putRotary, type Rotary } from "./rotary.ts";
+import type { Rotary } from "./rotary.ts";
 import { encodeGroupInSteps, type StepInput } from "./step-codec.ts";
 import { putF32 } from "./tensors.ts";
 
@@ -122,7 +123,7 @@ export function decodeKeys(
   runtime: Runtime,
   geometry: Geometry,
   rotary: Rotary,
-  anchorSpan: number | null,
+  anchorSpan: AnchorSpan,
   range: CodedRange,
   keysPtr: number,
   group: CodedGroup,
@@ -132,7 +133,7 @@ export function decodeKeys(
   heap.scratch((frame) => {
     const centrePtr = putF32(heap, frame, Float32Array.from(group.centre as Uint16Array, fromHalf));
     const rowsPtr = decodeGroup(runtime, frame, group, group.headCount * headDim, range.count, centrePtr);
-    turnRows(runtime, frame, geometry, rotary, anchorSpan, range, rowsPtr, group.headCount, 1);
+    turnRows(runtime, geometry, rotary, anchorSpan, range, rowsPtr, group.headCount, 1);
     const to = keysPtr + 4 * (group.firstHead * range.tokens + range.first) * headDim;
     kernels.scatterRows(to, rowsPtr, range.count, group.headCount, headDim, range.tokens * headDim, headDim);
   });
@@ -144,13 +145,13 @@ export function anchoredRows(
   frame: Frame,
   geometry: Geometry,
   rotary: Rotary,
-  anchorSpan: number | null,
+  anchorSpan: AnchorSpan,
   range: CodedRange,
   keysPtr: number,
   group: HeadGroup,
 ): number {
   const rowsPtr = gatherGroup(runtime, frame, geometry, range, keysPtr, group);
-  turnRows(runtime, frame, geometry, rotary, anchorSpan, range, rowsPtr, group.headCount, -1);
+  turnRows(runtime, geometry, rotary, anchorSpan, range, rowsPtr, group.headCount, -1);
   return rowsPtr;
 }
 
@@ -176,21 +177,14 @@ export function gatherGroup(
  */
 function turnRows(
   runtime: Runtime,
-  frame: Frame,
-  geometry: Geometry,
+  { headDim }: Geometry,
   rotary: Rotary,
-  anchorSpan: number | null,
-  range: CodedRange,
+  anchorSpan: AnchorSpan,
+  { first, count }: CodedRange,
   rowsPtr: number,
   headCount: number,
   sign: 1 | -1,
 ): void {
-  if (anchorSpan === null) return;
-  const { kernels, heap } = runtime;
-  const turnsPtr = frame.reserve(4 * range.count);
-  const rotaryPtr = putRotary(heap, frame, rotary, geometry.headDim);
-  heap.i32(turnsPtr, range.count).forEach((_, i, turns) => {
-    turns[i] = sign * (range.first + i - (i % anchorSpan));
-  });
-  kernels.rotate(rowsPtr, rowsPtr, turnsPtr, rotaryPtr, range.count, headCount);
+  const rows = { ptr: rowsPtr, count, headCount, position: first, tokenOf: (row: number) => row };
+  turnByAnchors(runtime, anchorsOf(anchorSpan, rotary, headDim), rows, sign);
 }

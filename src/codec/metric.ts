@@ -6,6 +6,7 @@
 import { ConvergenceError } from "../errors.ts";
 import type { Frame } from "../runtime/heap.ts";
 import type { Runtime } from "../runtime/runtime.ts";
+import { type AnchorSpan, type Anchors, anchorOf, anchorsOf } from "./anchors.ts";
 import type { HeadGroup } from "./groups.ts";
 import { eigenScratchBytes, momentScratchBytes } from "./layout.ts";
 import { putRotary, type Rotary } from "./rotary.ts";
@@ -44,8 +45,9 @@ export function metricRoots(
   kvHeads: number,
   headDim: number,
   rotary: Rotary,
-  anchorSpan: number | null,
+  anchorSpan: AnchorSpan,
 ): MetricRoot[] {
+  const anchors = anchorsOf(anchorSpan, rotary, headDim);
   return Array.from({ length: group.headCount }, (_, i) =>
     runtime.heap.scratch((frame) => {
       const head = group.firstHead + i;
@@ -53,62 +55,68 @@ export function metricRoots(
       if ("momentsPtr" in queries) {
         const moment = runtime.heap.f32(queries.momentsPtr + 4 * head * headDim * headDim, headDim * headDim);
         runtime.heap.f64(momentPtr, headDim * headDim).set(moment);
-        const turns = distancesTo(queries.nextToken, anchorSpan);
-        averageOverTurns(runtime, frame, momentPtr, turns, rotary, headDim);
+        averageOverMeetings(runtime, frame, momentPtr, meetingsBehind(queries.nextToken, anchors), anchors);
       } else {
         const rows = (queries.queryHeads / kvHeads) * queries.count;
         const scratchPtr = frame.reserve(momentScratchBytes(headDim));
         const rowsPtr = queries.ptr + 4 * head * rows * headDim;
         runtime.kernels.secondMoment(momentPtr, rowsPtr, 0, 0, scratchPtr, rows, headDim);
-        const turns = anchorsUpTo(queries.firstToken, anchorSpan).map((anchor) => -anchor);
-        if (anchorSpan !== null) averageOverTurns(runtime, frame, momentPtr, turns, rotary, headDim);
+        const meetings = keysUpTo(queries.firstToken, anchors).map((key) => ({ turned: 0, key }));
+        if (anchors.least !== null) averageOverMeetings(runtime, frame, momentPtr, meetings, anchors);
       }
       return squareRoot(runtime, frame, momentPtr, headDim);
     }),
   );
 }
 
-/** Anchors that the queries are rotated back by: an even sample of those before the first query. */
-function anchorsUpTo(firstToken: number, anchorSpan: number | null): Int32Array {
-  if (anchorSpan === null) return Int32Array.of(0);
-  const stride = Math.max(anchorSpan, ANCHOR_STRIDE, Math.ceil(firstToken / MOST_ANCHORS));
-  return Int32Array.from({ length: Math.max(1, Math.ceil(firstToken / stride)) }, (_, i) => i * stride);
+/** A key that a query meets: the query is rotated on by `turned` positions and back by the key's anchors. */
+interface Meeting {
+  turned: number;
+  key: number;
 }
 
-/** From anchors to queries that stand at the next positions, each at another place in its turn. */
-function distancesTo(nextToken: number, anchorSpan: number | null): Int32Array {
-  const anchors = anchorsUpTo(nextToken, anchorSpan);
-  return Int32Array.from(
-    { length: MOST_ANCHORS },
-    (_, i) => nextToken + ((i * PLACE_STRIDE) % MOST_ANCHORS) - anchors[i % anchors.length],
-  );
+/** Keys that queries meet: an even sample of those before the first query. */
+function keysUpTo(firstToken: number, { least }: Anchors): number[] {
+  if (least === null) return [0];
+  const stride = Math.max(least, ANCHOR_STRIDE, Math.ceil(firstToken / MOST_ANCHORS));
+  return Array.from({ length: Math.max(1, Math.ceil(firstToken / stride)) }, (_, i) => i * stride);
 }
 
-/** Replaces M by the mean of R(t) M R(t)' over the turns: rows are rotated, then, transposed, rotated again. */
-function averageOverTurns(
-  runtime: Runtime,
+/** Queries before RoPE that will stand at the next positions, each at another place in its turn. */
+function meetingsBehind(nextToken: number, anchors: Anchors): Meeting[] {
+  const keys = keysUpTo(nextToken, anchors);
+  return Array.from({ length: MOST_ANCHORS }, (_, i) => ({
+    turned: nextToken + ((i * PLACE_STRIDE) % MOST_ANCHORS),
+    key: keys[i % keys.length],
+  }));
+}
+
+/** Replaces M by the mean of R M R' over the meetings: rows are rotated by R, then, transposed, rotated again. */
+function averageOverMeetings(
+  { kernels, heap }: Runtime,
   frame: Frame,
   momentPtr: number,
-  turns: Int32Array,
-  rotary: Rotary,
-  headDim: number,
+  meetings: Meeting[],
+  { parts, headDim }: Anchors,
 ): void {
-  const { kernels, heap } = runtime;
-  const rotaryPtr = putRotary(heap, frame, rotary, headDim);
-  const turnsPtr = frame.reserve(4 * headDim);
+  const turnsPtr = frame.reserve(4);
   const rowsPtr = frame.reserve(4 * headDim * headDim);
+  const rotaryPtrs = parts.map(({ rotary }) => putRotary(heap, frame, rotary, headDim));
   const moment = heap.f64(momentPtr, headDim * headDim);
   const original = moment.slice();
   moment.fill(0);
-  for (const turn of turns) {
-    heap.i32(turnsPtr, headDim).fill(turn);
+  for (const { turned, key } of meetings) {
     const rows = heap.f32(rowsPtr, headDim * headDim);
     rows.set(original);
     for (let side = 0; side < 2; side++) {
-      kernels.rotate(rowsPtr, rowsPtr, turnsPtr, rotaryPtr, headDim, 1);
+      for (const [i, { span }] of parts.entries()) {
+        heap.i32(turnsPtr, 1)[0] = turned - anchorOf(key, span);
+        // All rows turn alike: as the heads of one.
+        kernels.rotate(rowsPtr, rowsPtr, turnsPtr, rotaryPtrs[i], 1, headDim);
+      }
       transposeInPlace(rows, headDim);
     }
-    for (let i = 0; i < moment.length; i++) moment[i] += rows[i] / turns.length;
+    for (let i = 0; i < moment.length; i++) moment[i] += rows[i] / meetings.length;
   }
 }
 

@@ -1,5 +1,6 @@
 /** What a caller chooses, with defaults, checked once. */
 import { expectInteger, expectNumber, expectOptions } from "../errors.ts";
+import { type AnchorSpan, checkSpan } from "./anchors.ts";
 import type { Grouping } from "./groups.ts";
 import { WIDTHS } from "./layout.ts";
 
@@ -10,8 +11,11 @@ export interface CodecOptions {
   valueBits: number;
   /** Heads that share a basis. */
   grouping: Grouping;
-  /** Keys are rotated by their offset inside a span only: 1 = before RoPE (the paper), null = after RoPE. */
-  anchorSpan: number | null;
+  /**
+   * Keys are rotated by their offset inside a span only: 1 = before RoPE (the paper), null = after RoPE. A list has a
+   * span for each rotary pair (`spansByFrequency`).
+   */
+  anchorSpan: AnchorSpan;
   /** The SVDq paper's mode for keys: bits of equal groups of channels, min-max codes, no metric. Replaces keyBits. */
   schedule: number[] | null;
   /**
@@ -55,18 +59,13 @@ export function checkOptions(given: Partial<CodecOptions>): CodecOptions {
   if (options.grouping !== "layer" && options.grouping !== "head") {
     throw new RangeError(`grouping: expected "layer" or "head", got ${String(options.grouping)}`);
   }
-  if (options.anchorSpan !== null) checkSpan(options.anchorSpan);
+  checkSpan(options.anchorSpan);
   if (options.schedule !== null) checkSchedule(options.schedule);
   if (options.entropy && options.schedule !== null) {
     throw new RangeError("entropy: expected no schedule beside it, got both");
   }
   if (options.basisBits !== "auto") expectInteger("basisBits", options.basisBits, 3, 12);
   return options;
-}
-
-function checkSpan(span: number): void {
-  if (Number.isInteger(span) && span >= 1 && span <= 1 << 24 && (span & (span - 1)) === 0) return;
-  throw new RangeError(`anchorSpan: expected a power of two from 1 to ${1 << 24} or null, got ${String(span)}`);
 }
 
 function checkSchedule(schedule: number[]): void {

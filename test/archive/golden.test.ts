@@ -50,7 +50,12 @@ it("the golden archives hold, between them, all that the format has", () => {
   expect(all((cache) => groups(cache).map(({ stream }) => stream === undefined))).toEqual([false, true]);
   expect(all((cache) => [cache.rotary.layout])).toEqual(["half-split", "interleaved"]);
   expect(all((cache) => [cache.exactType])).toEqual(["bf16", "f16", "f32"]);
-  expect(all((cache) => [cache.anchorSpan])).toEqual([1, 32, null]);
+  expect(all<unknown>(({ anchorSpan }) => [Array.isArray(anchorSpan) ? "a list" : anchorSpan])).toEqual([
+    1,
+    32,
+    "a list",
+    null,
+  ]);
   expect(all((cache) => [cache.tokens === undefined])).toEqual([false, true]);
 });
 

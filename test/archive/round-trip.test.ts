@@ -22,6 +22,7 @@ const CASES: [string, TinyCacheOptions, Partial<CodecOptions>][] = [
   ["a basis a head", { queries: 16 }, { grouping: "head" }],
   ["span 32", {}, { anchorSpan: 32 }],
   ["keys after RoPE", {}, { anchorSpan: null }],
+  ["a span for each rotary pair", { pairs: 5 }, { anchorSpan: [null, 32, 1, 64, 32] }],
   ["the paper's schedule, min-max books with offsets", {}, { schedule: [8, 4, 2, 1, 1, 0, 0, 0] }],
   ["f32", { type: "f32" }, {}],
   ["bf16", { type: "bf16" }, {}],

@@ -64,7 +64,7 @@ describe("an archive with streams", () => {
     const rest = [0, 1].flatMap((layer) => ["keys-rest", "values-rest"].map((kind) => ({ kind, layer })));
     planes.header.sections.push(...(rest as typeof planes.header.sections));
     planes.sections.push(...rest.map(() => new Uint8Array(0)));
-    expect(refusalOf(planes.bytes()).message).toMatch(/expected a stream in version 3, got none/);
+    expect(refusalOf(planes.bytes()).message).toMatch(/expected streams or spans by pair in version 3, got neither/);
     const old = new ArchiveParts(archive);
     old.version = 1;
     old.header.sections.splice(-4);

@@ -1,7 +1,9 @@
 /** Attention on the codes of a real cache: what naive attention on the restored cache gives, for every grouping and span. */
 import { beforeAll, describe, expect, it } from "vitest";
 import { KvCache } from "../../src/cache/kv-cache.ts";
+import { type AnchorSpan, spansByFrequency } from "../../src/codec/anchors.ts";
 import { compress } from "../../src/codec/compress.ts";
+import { frequenciesOf } from "../../src/codec/rotary.ts";
 import type { Dump } from "../../src/engines/dump.ts";
 import type { Runtime } from "../../src/runtime/runtime.ts";
 import { attended, differenceOf, naiveAttention, openFixture, queriesAt, restoredRows } from "../support/live-cache.ts";
@@ -18,7 +20,7 @@ beforeAll(async () => {
   dump = await openFixture();
 });
 
-const SPANS = [1, 4, 32, 256, 1024, null];
+const SPANS: AnchorSpan[] = [1, 4, 32, 256, 1024, null, spansByFrequency({ frequencies: frequenciesOf(1e5, 32) })];
 const CASES = (["layer", "head"] as const).flatMap((grouping) => SPANS.map((anchorSpan) => ({ grouping, anchorSpan })));
 
 describe.each(CASES)("grouping $grouping, span $anchorSpan", ({ grouping, anchorSpan }) => {

@@ -19,6 +19,7 @@ import {
   rowsOf,
   someQueries,
 } from "../support/live-cache.ts";
+import { pairSpans } from "../support/pair-spans.ts";
 import { PLATFORMS } from "../support/platforms.ts";
 import { elementsOf, TinyCache, type TinyCacheOptions, tensorOf, turn } from "../support/tiny-cache.ts";
 
@@ -54,6 +55,7 @@ describe("however they come, once there is a basis", () => {
     ["of a layer", {}],
     ["of heads", { grouping: "head", anchorSpan: null }],
     ["before RoPE", { anchorSpan: 1 }],
+    ["of a span a pair", { anchorSpan: pairSpans(16) }],
   ])("tokens %s get the same codes", async (_, options) => {
     const { rows, coded } = await begun(60, {}, options);
     const saved = (cuts: number[]): string => {
@@ -236,6 +238,7 @@ describe("truncate", () => {
   it.each<[string, Partial<CodecOptions>]>([
     ["of a layer", {}],
     ["of heads before RoPE", { grouping: "head", anchorSpan: 1 }],
+    ["of heads, a span a pair", { grouping: "head", anchorSpan: pairSpans(16) }],
   ])("to every length, then growth, gives back the codes %s", async (_, options) => {
     const { source, rows, coded: first } = await begun(104, {}, options);
     // New tokens are projected by the analysis as it is held, in f16: all must have come in that way.
@@ -263,7 +266,7 @@ describe("truncate", () => {
 
 it("grows on memory that grows at every turn, to the same bytes", async () => {
   const source = new TinyCache({ layers: 2, tokens: 170, noise: 0.3 });
-  const options = { ...ENDS, fitTokens: 64, anchorSpan: 32 };
+  const options = { ...ENDS, fitTokens: 64, anchorSpan: pairSpans(16) };
   const saved = [];
   for (const on of [runtime, await PLATFORMS[2].create()]) {
     using cache = await grown(on, source, options);

@@ -18,6 +18,7 @@ import {
   rowsOf,
   someQueries,
 } from "../support/live-cache.ts";
+import { pairSpans } from "../support/pair-spans.ts";
 import { PLATFORMS } from "../support/platforms.ts";
 import { elementsOf, TinyCache } from "../support/tiny-cache.ts";
 
@@ -73,6 +74,7 @@ describe("shrink", () => {
     ["head", null, 8000],
     ["head", 128, 5000],
     ["layer", 1, 5000],
+    ["layer", pairSpans(32), 5000],
   ] as const)(
     "drops trailing planes of older tokens: as restored without those channels, grouping %s, span %j",
     async (grouping, anchorSpan, tokens) => {
@@ -86,7 +88,7 @@ describe("shrink", () => {
       expect(cache.length).toBe(tokens);
       // Half of it, or three quarters where slabs of memory end so that half frees too little.
       const whole = Math.floor(codedTokens(coded) / 32);
-      const span = Math.max(32, anchorSpan ?? 1);
+      const span = typeof anchorSpan === "object" && anchorSpan ? 256 : Math.max(32, anchorSpan ?? 1);
       const ends = [1 / 2, 3 / 4].map((part) => span * Math.ceil((32 * Math.ceil(part * whole)) / span));
       const queries = someQueries(source.geometry, 1, 1, 1);
       const got = attended(cache, 0, queries);

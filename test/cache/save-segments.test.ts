@@ -1,4 +1,4 @@
-/** Caches of several segments, saved as an archive of version 2 and opened again: the same bits. */
+/** Caches of several segments, saved as an archive of version 2 or 3 and opened again: the same bits. */
 import { beforeAll, expect, it } from "vitest";
 import { decodeArchive } from "../../src/archive/reader.ts";
 import { encodeArchive, joinChunks } from "../../src/archive/writer.ts";
@@ -15,6 +15,7 @@ import {
   restoredRows,
   someQueries,
 } from "../support/live-cache.ts";
+import { pairSpans } from "../support/pair-spans.ts";
 import { PLATFORMS } from "../support/platforms.ts";
 import { NO_ROTARY, streamOf } from "../support/streams.ts";
 import { TinyCache } from "../support/tiny-cache.ts";
@@ -42,10 +43,11 @@ function shrunk(cache: KvCache): KvCache {
   return cache;
 }
 
-/** With RoPE, on spans of 32. */
+/** With RoPE, on spans of 32 or one for each pair. */
 async function lowered(grouping: "layer" | "head"): Promise<KvCache> {
+  const anchorSpan = grouping === "layer" ? pairSpans(32) : 32;
   const source = new TinyCache({ layers: 1, tokens: 5000, headDim: 64, noise: 0.3 });
-  const codec = { sinks: 2, recent: 40, grouping, anchorSpan: 32, keyBits: 3, valueBits: 3 };
+  const codec = { sinks: 2, recent: 40, grouping, anchorSpan, keyBits: 3, valueBits: 3 };
   const coded = await compress(runtime, source, codec);
   return shrunk(KvCache.open(runtime, coded, { mixTolerance: 0 }));
 }
@@ -68,7 +70,7 @@ it.each(Object.keys(MADE).flatMap((name) => (["layer", "head"] as const).map((gr
     using cache = await MADE[name](grouping);
     const saved = cache.save();
     const bytes = joinChunks(encodeArchive(saved));
-    expect(bytes[8]).toBe(2);
+    expect(bytes[8]).toBe(Array.isArray(saved.anchorSpan) ? 3 : 2);
     const read = decodeArchive(bytes);
     expect(read).toEqual(saved);
     expect(joinChunks(encodeArchive(read))).toEqual(bytes);

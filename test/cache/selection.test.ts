@@ -19,6 +19,7 @@ import {
   someQueries,
 } from "../support/live-cache.ts";
 import { noise } from "../support/noise.ts";
+import { pairSpans } from "../support/pair-spans.ts";
 import { PLATFORMS } from "../support/platforms.ts";
 import { NO_ROTARY, type Stream, streamOf } from "../support/streams.ts";
 import { TinyCache } from "../support/tiny-cache.ts";
@@ -33,6 +34,7 @@ beforeAll(async () => {
 const MODES: [string, Partial<CodecOptions>, Partial<CacheOptions>][] = [
   ["planes of a layer", { anchorSpan: 64 }, {}],
   ["planes of heads", { anchorSpan: null, grouping: "head" }, {}],
+  ["planes of a layer, a span a pair", { anchorSpan: pairSpans(16) }, {}],
   ["landmarks of a layer", { anchorSpan: 32 }, { selection: "landmarks" }],
   ["landmarks of heads, span 1", { anchorSpan: 1, grouping: "head" }, {}],
 ];

@@ -2,8 +2,13 @@
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { beforeEach, describe, expect, it } from "vitest";
 import { readArchive } from "../../src/archive/reader.ts";
+import { spansByFrequency } from "../../src/codec/anchors.ts";
+import { frequenciesOf } from "../../src/codec/rotary.ts";
 import { testDirectory } from "../support/directory.ts";
 import { FIXTURE, svdq, svdqJson } from "./cli.ts";
+
+/** None for the 7 fastest of 32 pairs at theta 1e5. */
+const BY_PAIR = spansByFrequency({ frequencies: frequenciesOf(1e5, 32) });
 
 const pathOf = testDirectory();
 let out = "";
@@ -81,11 +86,18 @@ describe("compress", () => {
   it.each([
     [["--anchor-span", "none"], { anchorSpan: null }],
     [["--anchor-span", "32"], { anchorSpan: 32 }],
+    [["--anchor-span", "0.1rad"], { anchorSpan: BY_PAIR }],
     [["--sinks", "0", "--recent", "32"], { sinks: 0, recent: 32 }],
     [["--tokens", "500"], { tokenCount: 500 }],
   ])("keeps %j in the archive", async (flags, expected) => {
     await compressed(...flags);
     expect(await readArchive(out)).toMatchObject(expected);
+  });
+
+  it.each(["rad", "-1rad", "4rad", "1e9 rad"])("refuses --anchor-span %s", async (span) => {
+    const { code, stderr } = await svdq(["compress", FIXTURE, "-o", out, `--anchor-span=${span}`]);
+    expect(code).toBe(2);
+    expect(stderr).toMatch(/Expected (a number|0 to 3.14 radians a token)\./);
   });
 
   it("gives each head a basis with --grouping head", async () => {

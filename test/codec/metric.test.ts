@@ -1,5 +1,6 @@
 /** The queries' metric: roots of second moments, averaged over anchors, against plain sums. */
 import { beforeAll, describe, expect, it } from "vitest";
+import type { AnchorSpan } from "../../src/codec/anchors.ts";
 import { type MetricRoot, metricRoots } from "../../src/codec/metric.ts";
 import { frequenciesOf, type Rotary, type RotaryLayout } from "../../src/codec/rotary.ts";
 import { putF32 } from "../../src/codec/tensors.ts";
@@ -24,7 +25,7 @@ const QUERIES = noise(QUERY_HEADS * COUNT * DIM, 2).map(
 );
 
 interface Setting {
-  anchorSpan: number | null;
+  anchorSpan: AnchorSpan;
   firstToken?: number;
   rotary?: Rotary;
   queries?: Float32Array;
@@ -109,6 +110,25 @@ describe("roots of the metric", () => {
     for (const [head, root] of roots.entries()) {
       expect(worst(square(root), plainMoment(head, anchors, rotary))).toBeLessThan(F32_EIGEN);
     }
+  });
+
+  it.each<RotaryLayout>(["half-split", "interleaved"])("turn each pair back by its own anchors, %s", (layout) => {
+    const rotary = rotaryOf(layout);
+    const spans = Array.from({ length: DIM / 2 }, (_, i) => [null, 32, 256, 1024][i % 4]);
+    const roots = rootsOn(runtime, { anchorSpan: spans, firstToken: 600, rotary });
+    // Each pair as if all had its span: an angle a pair, so anchors of whole turns of its own frequency.
+    const keys = [0, 128, 256, 384, 512];
+    const expected = (head: number): Float64Array => {
+      const moment = new Float64Array(DIM * DIM);
+      for (const key of keys) {
+        const frequencies = rotary.frequencies.map((f, i) => (spans[i] === null ? 0 : f * (key - (key % spans[i]!))));
+        plainMoment(head, [1], { layout, frequencies }).forEach((x, i) => {
+          moment[i] += x / keys.length;
+        });
+      }
+      return moment;
+    };
+    for (const [head, root] of roots.entries()) expect(worst(square(root), expected(head))).toBeLessThan(F32_EIGEN);
   });
 
   it("of queries that never look somewhere are floored at a thousandth of the mean", () => {

@@ -5,6 +5,7 @@ import type { CodecOptions } from "../../src/codec/options.ts";
 import { restoreLayer } from "../../src/codec/restore.ts";
 import { ELEMENT_BYTES, type ElementType, type TensorData } from "../../src/codec/source.ts";
 import type { Runtime } from "../../src/runtime/runtime.ts";
+import { pairSpans } from "../support/pair-spans.ts";
 import { PLATFORMS } from "../support/platforms.ts";
 import { errorsOf } from "../support/restored.ts";
 import { elementsOf, TinyCache, type TinyCacheOptions, tensorOf } from "../support/tiny-cache.ts";
@@ -46,6 +47,13 @@ describe("at 8 bits a cache comes back", () => {
     await expectSmallErrors({ tokens: 150 }, { anchorSpan });
     await expectSmallErrors({ tokens: 150, layout: "interleaved" }, { anchorSpan, sinks: 5 });
     await expectSmallErrors({ tokens: 150, pairs: 7, queries: 10 }, { anchorSpan, grouping: "head" });
+  });
+
+  it("with an anchor span for each rotary pair", async () => {
+    await expectSmallErrors({ tokens: 150 }, { anchorSpan: pairSpans(16) });
+    await expectSmallErrors({ tokens: 150, layout: "interleaved" }, { anchorSpan: pairSpans(16), sinks: 5 });
+    await expectSmallErrors({ tokens: 150, pairs: 7, queries: 10 }, { anchorSpan: pairSpans(7), grouping: "head" });
+    await expectSmallErrors({ tokens: 150, pairs: 3 }, { anchorSpan: [1, 4, null] });
   });
 
   it.each([0, 1, 15, 16])("with %i rotary pairs of 32 dimensions, both layouts", async (pairs) => {

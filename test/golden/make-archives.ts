@@ -55,6 +55,12 @@ export async function streams(runtime: Runtime): Promise<CodedCache> {
   return { ...whole, layers: [{ ...next.layers[0], earlier: [{ tokens: 1055, keys, values }] }] };
 }
 
+/** Version 3: a span for each rotary pair, and dimensions that never turn. */
+const PAIR_SPANS: [TinyCacheOptions, Partial<CodecOptions>] = [
+  { layers: 1, kvHeads: 2, headDim: 36, tokens: 90, pairs: 7, layout: "interleaved", queries: 8, noise: 0.2 },
+  { sinks: 2, recent: 3, anchorSpan: [null, 8, 32, 8, 64, 1, 64], keyBits: 1.5 },
+];
+
 /** SHA-256 of the restored tensors, f32, layer by layer keys then values. */
 export function digestOf(runtime: Runtime, cache: CodedCache): string {
   const hash = createHash("sha256");
@@ -77,6 +83,11 @@ async function make(): Promise<void> {
   }
   if (!digests["v2-segments"]) add("v2-segments", await twoSegments(runtime));
   if (!digests["v3-streams"]) add("v3-streams", await streams(runtime));
+
+  if (!digests["v3-pair-spans"]) {
+    const [shape, options] = PAIR_SPANS;
+    add("v3-pair-spans", await compress(runtime, new TinyCache(shape), options));
+  }
   writeFileSync("test/golden/digests.json", `${JSON.stringify(digests, null, 2)}\n`);
 }
 

@@ -105,6 +105,7 @@ def read_head(data):
     except ValueError as error:
         raise Unsound(f"header: {error}") from None
     check_header(header)
+    check(version == 3 or type(header["anchorSpan"]) is not list, "anchorSpan: a list in version 3 alone")
     if version >= 2:
         check_segments(header, version)
     first = round_up(32 + header_bytes)
@@ -129,7 +130,9 @@ def check_header(h):
         check(is_integer(h["recent"], 0, h["tokenCount"] - h["sinks"]), "recent")
         check(h["exactType"] in ELEMENT_BYTES, "exactType")
         span = h["anchorSpan"]
-        check(span is None or (is_integer(span, 1, 1 << 24) and span & (span - 1) == 0), "anchorSpan")
+        spans = span if type(span) is list else [span]
+        check(all(s is None or (is_integer(s, 1, 1 << 24) and s & (s - 1) == 0) for s in spans), "anchorSpan")
+        check(type(span) is not list or len(span) == rotary["pairs"] and len(set(span)) > 1, "spans of pairs")
         check(h["layout"]["blockTokens"] == BLOCK_TOKENS and h["layout"]["planeBytes"] == PLANE_BYTES, "layout")
         check(type(h["sections"]) is list, "sections")
     except (KeyError, TypeError) as error:
@@ -399,12 +402,18 @@ def rows_of(group, coded):
         yield [c + sum(map(float.__mul__, latent, column)) for c, column in zip(centre, columns)]
 
 
-def rotate(row, anchor, header, frequencies):
+def rotate(row, position, token, header, frequencies):
+    """By the anchor of each pair; `token` counts from the segment's first, which lies at `position`."""
     head_dim, pairs = header["geometry"]["headDim"], header["rotary"]["pairs"]
     interleaved = header["rotary"]["layout"] == "interleaved"
+    span = header["anchorSpan"]
+    spans = span if type(span) is list else [span] * pairs
     for start in range(0, len(row), head_dim):
         for i, frequency in enumerate(frequencies):
             u, v = (start + 2 * i, start + 2 * i + 1) if interleaved else (start + i, start + i + pairs)
+            if spans[i] is None:
+                continue
+            anchor = position + token - token % spans[i]
             cos, sin = math.cos(anchor * frequency), math.sin(anchor * frequency)
             row[u], row[v] = row[u] * cos - row[v] * sin, row[v] * cos + row[u] * sin
 
@@ -412,14 +421,14 @@ def rotate(row, anchor, header, frequencies):
 def tensor_of(header, frequencies, segments, all_groups, exact, is_keys):
     """(kvHeads, tokenCount, headDim) f32."""
     heads, head_dim = header["geometry"]["kvHeads"], header["geometry"]["headDim"]
-    tokens, sinks, recent, span = (header[name] for name in ("tokenCount", "sinks", "recent", "anchorSpan"))
+    tokens, sinks, recent = (header[name] for name in ("tokenCount", "sinks", "recent"))
     out = array("f", bytes(4 * heads * tokens * head_dim))
     starts = [sinks + sum(segments[:i]) for i in range(len(segments))]
     parts = [(start, coded, group) for start, coded, groups in zip(starts, segments, all_groups) for group in groups]
     for start, coded, group in parts:
         for t, row in enumerate(rows_of(group, coded)):
-            if is_keys and span is not None:
-                rotate(row, start + t - t % span, header, frequencies)
+            if is_keys:
+                rotate(row, start, t, header, frequencies)
             if not is_keys:
                 row = [group["norms"][t] * x for x in row]
             for h in range(group["headCount"]):

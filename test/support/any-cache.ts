@@ -42,24 +42,29 @@ export const anyCache = (): fc.Arbitrary<CodedCache> =>
       model: fc.string({ unit: "binary", maxLength: 12 }),
       exactType: fc.constantFrom<ElementType>("f32", "f16", "bf16"),
       anchorSpan: fc.constantFrom(null, 1, 2, 32, 1 << 24),
+      hasPairSpans: fc.boolean(),
       hasTokens: fc.boolean(),
     })
     .filter(({ coded, sinks, recent }) => coded + sinks + recent > 0)
-    .map(({ seed, layerCount, kvHeads, headDim, coded, hasTokens, ...rest }) => {
+    .map(({ seed, layerCount, kvHeads, headDim, coded, hasTokens, hasPairSpans, ...rest }) => {
       const dice = new Dice(seed);
       const tokenCount = rest.sinks + coded + rest.recent;
       const groups = (role: "keys" | "values"): CodedGroup[] => groupsOf(dice, role, kvHeads, headDim, coded);
       const exact = (): Uint8Array =>
         finiteElements(dice, rest.exactType, kvHeads * (rest.sinks + rest.recent) * headDim);
+      const frequencies = Float64Array.from({ length: dice.integer(0, headDim / 2) }, () => dice.f32() / 2 ** 34);
+      // A list has spans that differ.
+      const pairSpans = Array.from(frequencies, (_, i) => (i === 0 ? 64 : dice.pick([null, 1, 32])));
       return {
         geometry: { layerCount, kvHeads, headDim },
         rotary: {
           layout: dice.pick(["half-split", "interleaved"] as const),
-          frequencies: Float64Array.from({ length: dice.integer(0, headDim / 2) }, () => dice.f32() / 2 ** 34),
+          frequencies,
         },
         layerNumbers: Array.from({ length: layerCount }, (_, i) => 2 * i + dice.integer(0, 1)),
         tokenCount,
         ...rest,
+        ...(hasPairSpans && frequencies.length > 1 && { anchorSpan: pairSpans }),
         layers: Array.from({ length: layerCount }, () => ({
           keys: groups("keys"),
           values: groups("values"),
