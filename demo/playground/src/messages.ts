@@ -1,4 +1,5 @@
 /** What the page and its worker say to each other: plain data, copied. */
+import type { AnchorSpan } from "../../../src/codec/anchors.ts";
 import type { KindBytes } from "../../../src/codec/bytes.ts";
 import type { Geometry } from "../../../src/codec/geometry.ts";
 import type { Grouping } from "../../../src/codec/groups.ts";
@@ -7,7 +8,7 @@ export interface Settings {
   keyBits: number;
   valueBits: number;
   grouping: Grouping;
-  anchorSpan: number | null;
+  anchorSpan: AnchorSpan;
   sinks: number;
   recent: number;
   /** Part of the coded tokens to attend to; null: all. */

@@ -1,4 +1,5 @@
 /** The controls: sliders over lists of values, and what the open file allows. */
+import { type AnchorSpan, describeSpan } from "../../../../src/codec/anchors.ts";
 import { partText, thousands } from "../data/text.ts";
 import type { Facts, Look, Settings } from "../messages.ts";
 import {
@@ -61,7 +62,7 @@ export class ListSlider<T> {
 }
 
 const bitsText = (bits: number): string => String(bits);
-const spanText = (span: number | null): string => (span === null ? "none" : thousands(span));
+const spanText = (span: AnchorSpan): string => (typeof span === "number" ? thousands(span) : describeSpan(span));
 const tokensText = (tokens: number): string => `${thousands(tokens)} tokens`;
 
 export class Controls {

@@ -1,5 +1,7 @@
 /** What attending to fewer tokens costs and saves, by replaying the continuation on a live cache of the codes. */
+
 import { isInPlace } from "../../../../src/cache/score.ts";
+import { anchorsOf } from "../../../../src/codec/anchors.ts";
 import type { CodedCache } from "../../../../src/codec/coded.ts";
 import { replay } from "../../../../src/evaluation/replay.ts";
 import type { BudgetPoint, Settings } from "../messages.ts";
@@ -17,7 +19,9 @@ export async function measureBudgets(
   emit: (points: BudgetPoint[]) => void,
 ): Promise<void> {
   if (!dumps) return;
-  const selection = isInPlace(coded.anchorSpan) ? "planes" : "landmarks";
+  const selection = isInPlace(anchorsOf(coded.anchorSpan, coded.rotary, coded.geometry.headDim))
+    ? "planes"
+    : "landmarks";
   const budgets = [settings.budget, ...BUDGETS.filter((budget) => budget !== settings.budget)];
   const points: BudgetPoint[] = [];
   for (const budget of budgets) {
