@@ -36,7 +36,7 @@ describe("an archive of two segments", () => {
     [[[38, 49], [86]], "layer 0: segments[1]: expected an integer from 0 to 48, got 49"],
     [[[-1, 87], [86]], "layer 0: segments[0]: expected an integer from 0 to 86, got -1"],
     [[["38", 48], [86]], "layer 0: segments[0]: expected an integer from 0 to 86"],
-    [[[86], [86]], "segments: expected a layer of several where they are listed"],
+    [[[86], [86]], "segments: expected a layer of several in version 2"],
     [[[37, 49], [86]], "section keys of layer 0: "],
   ])("is refused with segments %j", (segments, message) => {
     const parts = new ArchiveParts(archive);
