@@ -3,6 +3,7 @@
 export { type FingerprintInput, fingerprintOf } from "./archive/checksum.ts";
 export type { ByteSource, RandomAccess } from "./archive/random-access.ts";
 export { decodeArchive, openArchive, type PartOptions, readArchive } from "./archive/reader.ts";
+export { archiveStream, decodeArchiveStream } from "./archive/web-streams.ts";
 export { encodeArchive, writeArchive } from "./archive/writer.ts";
 export type { AttendReport } from "./cache/attention.ts";
 export type { CacheEvent } from "./cache/events.ts";

@@ -26,18 +26,28 @@ export function decodeArchive(bytes: Uint8Array | ArrayBuffer, name = "archive")
   const plain = plainBytes(bytes);
   const head = readHead(plain, name);
   expectZeros(plain, 0, head.end, head.sections, name);
-  return cacheOf(new OpenArchive(head, name, plain, 0));
+  return cacheOf(new OpenArchive(head, name, sectionsOf(plain)));
 }
 
 function cacheOf(archive: OpenArchive): CodedCache {
-  const { shape, version } = archive.head;
   const rotary = archive.rotary();
   const tokens = archive.tokens();
-  const layers = Array.from({ length: shape.geometry.layerCount }, (_, i) => archive.layer(i));
+  const { layerCount } = archive.head.shape.geometry;
+  const layers = Array.from({ length: layerCount }, (_, i) => archive.layer(i));
+  return assembled(archive, rotary, tokens, layers);
+}
+
+/** The cache of what was read, once all of it was. */
+export function assembled(
+  { name, head: { shape, version } }: OpenArchive,
+  rotary: Rotary,
+  tokens: Int32Array | undefined,
+  layers: CodedLayer[],
+): CodedCache {
   const hasStream = ({ keys, values, earlier = [] }: CodedLayer): boolean =>
     [{ keys, values }, ...earlier].some((segment) => [...segment.keys, ...segment.values].some(({ stream }) => stream));
   if (version === ARCHIVE_VERSIONS.streams && !Array.isArray(shape.anchorSpan) && !layers.some(hasStream)) {
-    const message = `${archive.name}: expected streams or spans by pair in version ${version}, got neither`;
+    const message = `${name}: expected streams or spans by pair in version ${version}, got neither`;
     throw new FormatError(message, PREAMBLE.version);
   }
   return { ...shape, rotary, ...(tokens && { tokens }), layers };
@@ -95,7 +105,7 @@ export async function openArchive(source: ByteSource, { maxBytes = Infinity }: P
     all.set(bytes);
     all.set(rest, bytes.length);
     expectZeros(all, 0, head.end, sections, name);
-    return cacheOf(new OpenArchive({ ...head, sections }, name, all, 0));
+    return cacheOf(new OpenArchive({ ...head, sections }, name, sectionsOf(all)));
   } finally {
     await access.close?.();
   }
@@ -112,31 +122,37 @@ const isRest = (kind: SectionKind): boolean => (REST_KINDS as readonly string[])
 const isWanted = ({ kind, offset, bytes }: SectionEntry, maxBytes: number): boolean =>
   !isRest(kind) || offset + bytes <= maxBytes;
 
-class OpenArchive {
+/** Bytes of a section. */
+export type SectionBytes = (entry: SectionEntry) => Uint8Array;
+
+/** `bytes` hold the file from its start on. */
+const sectionsOf =
+  (bytes: Uint8Array): SectionBytes =>
+  ({ offset, bytes: count }) =>
+    bytes.subarray(offset, offset + count);
+
+export class OpenArchive {
   readonly head: Head;
   readonly name: string;
-  readonly #bytes: Uint8Array;
-  readonly #base: number;
+  readonly #bytesOf: SectionBytes;
 
-  /** `bytes` hold the file from `base` on. */
-  constructor(head: Head, name: string, bytes: Uint8Array, base: number) {
+  constructor(head: Head, name: string, bytesOf: SectionBytes) {
     this.head = head;
     this.name = name;
-    this.#bytes = bytes;
-    this.#base = base;
+    this.#bytesOf = bytesOf;
   }
 
   /** The section whose checksum is right, or undefined where there is none of that name. */
   #open(kind: SectionKind, layer?: number): ByteReader | undefined {
     const entry = this.head.sections.find((section) => section.kind === kind && section.layer === layer);
     if (!entry) return undefined;
-    const end = entry.offset + entry.bytes;
+    const bytes = this.#bytesOf(entry);
     const where = `${this.name}: ${describeSection(entry)}`;
-    const crc = crc32c(this.#bytes.subarray(entry.offset - this.#base, end - this.#base));
+    const crc = crc32c(bytes);
     if (crc !== entry.crc32c) {
       throw new FormatError(`${where}: checksum: expected ${hex32(entry.crc32c)}, got ${hex32(crc)}`, entry.offset);
     }
-    return new ByteReader(this.#bytes, entry.offset, end, where, this.#base);
+    return new ByteReader(bytes, entry.offset, entry.offset + entry.bytes, where, entry.offset);
   }
 
   rotary(): Rotary {

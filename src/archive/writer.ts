@@ -32,6 +32,53 @@ const failFor =
  * change it.
  */
 export function encodeArchive(cache: CodedCache): Uint8Array<ArrayBuffer>[] {
+  const made: Uint8Array[] = [];
+  const head = headOf(cache, (bytes) => made.push(bytes));
+  return [head.bytes, ...sectionChunks(head.sections, (i) => made[i])];
+}
+
+/** The same chunks, each made when its turn comes; the head, which needs all checksums, is made at once. */
+export function chunksOf(cache: CodedCache): Iterator<Uint8Array<ArrayBuffer>> {
+  const head = headOf(cache);
+  const chunks = function* (): Generator<Uint8Array<ArrayBuffer>> {
+    yield head.bytes;
+    yield* sectionChunks(head.sections, (i) => encodeSection(cache, head.sections[i]));
+  };
+  return chunks();
+}
+
+/** Sections with the zeros before them. */
+function* sectionChunks(
+  sections: SectionEntry[],
+  bytesOf: (index: number) => Uint8Array,
+): Generator<Uint8Array<ArrayBuffer>> {
+  let end = 0;
+  for (const [i, section] of sections.entries()) {
+    if (section.offset > end) yield new Uint8Array(section.offset - end);
+    // No cache of this package lies in shared memory.
+    if (section.bytes > 0) yield bytesOf(i) as Uint8Array<ArrayBuffer>;
+    end = section.offset + section.bytes;
+  }
+}
+
+/** Checks the cache, makes every section once and gives it to `keep`. */
+function headOf(cache: CodedCache, keep: (bytes: Uint8Array) => void = () => {}) {
+  checkCache(cache);
+  const version = versionOf(cache);
+  let offset = 0;
+  const names = sectionNames(version, cache.geometry.layerCount, cache.tokens !== undefined);
+  const sections = names.map((name): SectionEntry => {
+    const bytes = encodeSection(cache, name);
+    keep(bytes);
+    const start = roundUp(offset, SECTION_ALIGN);
+    offset = start + bytes.length;
+    return { ...name, offset: start, bytes: bytes.length, crc32c: crc32c(bytes) };
+  });
+  return { bytes: encodeHead(headerOf(cache, version, sections), version, offset), sections };
+}
+
+/** All but what lies in sections, which are checked when they are made. */
+function checkCache(cache: CodedCache): void {
   checkShape(cache, failFor(""));
   checkRotary(cache.rotary, cache.geometry.headDim);
   checkPairSpans(cache, cache.rotary.frequencies.length, failFor(""));
@@ -42,20 +89,6 @@ export function encodeArchive(cache: CodedCache): Uint8Array<ArrayBuffer>[] {
     const tokens = segmentsOf(layer, codedTokens(cache)).map((segment) => segment.tokens);
     checkSegments(tokens, codedTokens(cache), failFor(`layer ${i}: `));
   });
-  const version = versionOf(cache);
-  const sections: SectionEntry[] = [];
-  const chunks: Uint8Array<ArrayBuffer>[] = [];
-  let offset = 0;
-  for (const name of sectionNames(version, cache.geometry.layerCount, cache.tokens !== undefined)) {
-    const bytes = encodeSection(cache, name);
-    const start = roundUp(offset, SECTION_ALIGN);
-    if (start > offset) chunks.push(new Uint8Array(start - offset));
-    // No cache of this package lies in shared memory.
-    if (bytes.length > 0) chunks.push(bytes as Uint8Array<ArrayBuffer>);
-    sections.push({ ...name, offset: start, bytes: bytes.length, crc32c: crc32c(bytes) });
-    offset = start + bytes.length;
-  }
-  return [encodeHead(headerOf(cache, version, sections), version, offset), ...chunks];
 }
 
 /** The chunks of `encodeArchive` as one array. */
