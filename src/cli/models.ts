@@ -5,35 +5,17 @@ import type { Geometry } from "../codec/geometry.ts";
 import { supportedGeometry } from "../engines/limits.ts";
 import { readGgufModel } from "../engines/llama-cpp.ts";
 import { shapeOfConfig } from "../engines/rope-config.ts";
+import { KNOWN_MODELS } from "../evaluation/known-models.ts";
 import { aboutFile, InputError, UsageError } from "./failure.ts";
 
-/** Layers, kv heads, head dim, as the models' own configs have them. */
-const KNOWN: Record<string, [number, number, number]> = {
-  "smollm2-135m": [30, 3, 64],
-  "smollm2-360m": [32, 5, 64],
-  "smollm2-1.7b": [24, 32, 64],
-  "tinyllama-1.1b": [22, 4, 64],
-  "llama-3.2-1b": [16, 8, 64],
-  "llama-3.2-3b": [28, 8, 128],
-  "llama-3.1-8b": [32, 8, 128],
-  "llama-3.1-70b": [80, 8, 128],
-  "mistral-7b-v0.3": [32, 8, 128],
-  "qwen2.5-0.5b": [24, 2, 64],
-  "qwen2.5-1.5b": [28, 2, 128],
-  "qwen2.5-7b": [28, 4, 128],
-  "qwen3-0.6b": [28, 8, 128],
-  "qwen3-4b": [36, 8, 128],
-  "qwen3-8b": [36, 8, 128],
-};
-
-export const knownNames = (): string => Object.keys(KNOWN).join(", ");
+export const knownNames = (): string => KNOWN_MODELS.map(({ key }) => key).join(", ");
 
 /** Name and shape; where the name is none that is known it is a file. */
 export async function modelShape(given: string): Promise<{ model: string; geometry: Geometry }> {
-  const known = KNOWN[given.toLowerCase()];
+  const known = KNOWN_MODELS.find(({ key }) => key === given.toLowerCase());
   if (known) {
-    const [layerCount, kvHeads, headDim] = known;
-    return { model: given.toLowerCase(), geometry: { layerCount, kvHeads, headDim } };
+    const { key, layerCount, kvHeads, headDim } = known;
+    return { model: key, geometry: { layerCount, kvHeads, headDim } };
   }
   if (given.endsWith(".json")) return { model: given, geometry: await shapeOfFile(given) };
   if (!(await exists(given))) {

@@ -6,12 +6,12 @@ import { projectedBytes, sizeOf } from "../../../demo/playground/src/data/projec
 import { codedWidths, runsOf } from "../../../demo/playground/src/data/runs.ts";
 import { bytesText, digits, partText, times } from "../../../demo/playground/src/data/text.ts";
 import type { Sizes } from "../../../demo/playground/src/messages.ts";
-import { KNOWN_MODELS } from "../../../demo/playground/src/models.ts";
 import { nearest, recentFor, sinksFor } from "../../../demo/playground/src/settings.ts";
 import { allocations } from "../../../src/cli/summary.ts";
 import { bitsOf, bytesOf } from "../../../src/codec/bytes.ts";
 import { compress } from "../../../src/codec/compress.ts";
 import { checkGeometry } from "../../../src/codec/geometry.ts";
+import { KNOWN_MODELS } from "../../../src/evaluation/known-models.ts";
 import { PLATFORMS } from "../../support/platforms.ts";
 import { TinyCache } from "../../support/tiny-cache.ts";
 

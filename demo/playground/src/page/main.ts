@@ -1,8 +1,8 @@
 /** The page: files and controls in, studies by the worker, pictures out. */
 
 import { thousands } from "../data/text.ts";
+import { LENGTHS } from "../lengths.ts";
 import type { Answer, Facts, NamedBlob, Picture, Sizes } from "../messages.ts";
-import { LENGTHS } from "../models.ts";
 import { allocationView } from "../views/allocation.ts";
 import { attentionView } from "../views/attention.ts";
 import { errorsView } from "../views/errors.ts";

@@ -1,9 +1,9 @@
 /** Bytes by kind beside f16, and what known models would take. */
 import * as Plot from "@observablehq/plot";
+import { KNOWN_MODELS } from "../../../../src/evaluation/known-models.ts";
 import { kindRows, projectedBytes, sizeOf } from "../data/projection.ts";
 import { bytesText, thousands, times } from "../data/text.ts";
 import type { Sizes } from "../messages.ts";
-import { KNOWN_MODELS } from "../models.ts";
 import { COLOUR, draw, type Frame, legend, type View } from "./frame.ts";
 
 const KINDS = ["codes", "scales", "norms", "basis", "means", "exact"];
