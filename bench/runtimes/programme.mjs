@@ -1,6 +1,6 @@
 /**
  * The fixed work that every runtime does with the built package: compress a real cache, restore it, carry it in and out
- * of an archive, grow a cache from nothing, append to one, attend with and without a budget. Each step gives bytes,
+ * of an archive, the same at its entropy, grow a cache from nothing, append to one, attend with and without a budget. Each step gives bytes,
  * whose digest must be the same everywhere, and a time.
  */
 
@@ -51,6 +51,19 @@ export async function runProgramme({ svdq, openDump, runtime, fixture, now }) {
   const rows = await step("restore", () => {
     const value = opened.layers.map((_, layer) => svdq.restoreLayer(runtime, opened, layer, "f32"));
     return { value, bytes: value.flatMap(({ key, value }) => [key, value]) };
+  });
+  const smaller = await step(
+    "compress at entropy",
+    async () => {
+      const value = svdq.encodeArchive(await svdq.compress(runtime, prefix, { anchorSpan: SPAN, entropy: true }));
+      return { value: joined(value), bytes: value };
+    },
+    2,
+  );
+  await step("restore at entropy", () => {
+    const value = svdq.decodeArchive(smaller);
+    const layers = value.layers.map((_, layer) => svdq.restoreLayer(runtime, value, layer, "f16"));
+    return { bytes: layers.flatMap(({ key, value }) => [key, value]) };
   });
   await step(
     "grow",
