@@ -148,7 +148,7 @@ describe("eval", () => {
     const lines = stdout.trimEnd().split("\n");
     expect(lines[0]).toMatch(/^method +bits +\+basis +ppl % +KL +KL p99 +top-1 % +lost % +seconds$/);
     expect(lines[2]).toMatch(/^window only +0\.00 +0\.00 .* 100\.0 +\d+\.\d\d$/);
-    expect(lines).toHaveLength(9);
+    expect(lines).toHaveLength(12);
     const chart = readFileSync(svg, "utf8");
     checkXml(chart);
     expect(chart).toContain("no place on a log scale: window only");
