@@ -2,7 +2,8 @@
  * Archives: bytes to a compressed cache. Nothing is believed before it is checked: sizes against the file, bytes against
  * their checksums, contents against the rules of check.ts. Every failure is a FormatError.
  */
-import { type CodedCache, type CodedGroup, type CodedLayer, layerOfSegments } from "../codec/coded.ts";
+import { joinChunks } from "../codec/chunks.ts";
+import { type CodedCache, type CodedGroup, type CodedLayer, hasStreams, layerOfSegments } from "../codec/coded.ts";
 import { checkRotary, type Rotary } from "../codec/rotary.ts";
 import { brief, expectInteger, FormatError } from "../errors.ts";
 import { fileError } from "./atomic-file.ts";
@@ -44,9 +45,7 @@ export function assembled(
   tokens: Int32Array | undefined,
   layers: CodedLayer[],
 ): CodedCache {
-  const hasStream = ({ keys, values, earlier = [] }: CodedLayer): boolean =>
-    [{ keys, values }, ...earlier].some((segment) => [...segment.keys, ...segment.values].some(({ stream }) => stream));
-  if (version === ARCHIVE_VERSIONS.streams && !Array.isArray(shape.anchorSpan) && !layers.some(hasStream)) {
+  if (version === ARCHIVE_VERSIONS.streams && !Array.isArray(shape.anchorSpan) && !layers.some(hasStreams)) {
     const message = `${name}: expected streams or spans by pair in version ${version}, got neither`;
     throw new FormatError(message, PREAMBLE.version);
   }
@@ -101,9 +100,7 @@ export async function openArchive(source: ByteSource, { maxBytes = Infinity }: P
         bytes.length + rest.length,
       );
     }
-    const all = new Uint8Array(Math.max(end, bytes.length));
-    all.set(bytes);
-    all.set(rest, bytes.length);
+    const all = joinChunks([bytes, rest]);
     expectZeros(all, 0, head.end, sections, name);
     return cacheOf(new OpenArchive({ ...head, sections }, name, sectionsOf(all)));
   } finally {

@@ -1,4 +1,5 @@
 /** Archives as Web Streams: a section at a time on the way out, a section at a time on the way in. */
+import { joinChunks } from "../codec/chunks.ts";
 import type { CodedCache, CodedLayer } from "../codec/coded.ts";
 import { FormatError } from "../errors.ts";
 import { ARCHIVE_VERSIONS, PREAMBLE, type SectionEntry } from "./format.ts";
@@ -48,9 +49,7 @@ async function decodeFrom(source: ExactReader, name: string): Promise<CodedCache
   const preamble = await source.take(PREAMBLE.bytes);
   const view = new DataView(preamble.buffer);
   const header = await source.take(view.getUint32(PREAMBLE.headerBytes, true));
-  const start = new Uint8Array(preamble.length + header.length);
-  start.set(preamble);
-  start.set(header, preamble.length);
+  const start = joinChunks([preamble, header]);
   // The length that the preamble claims is the stream's where bytes neither lack nor are left over.
   const head = readHead(start, name, Number(view.getBigUint64(PREAMBLE.fileBytes, true)));
   const held = new Map<SectionEntry, Uint8Array>();
@@ -98,13 +97,7 @@ class ExactReader {
       got += part.length;
     }
     this.at += count;
-    const bytes = new Uint8Array(count);
-    let to = 0;
-    for (const part of parts) {
-      bytes.set(part, to);
-      to += part.length;
-    }
-    return bytes;
+    return joinChunks(parts);
   }
 
   async expectEnd(): Promise<void> {

@@ -1,5 +1,6 @@
 /** A compressed cache to bytes. The cache is checked before the first byte is made. */
-import { type CodedCache, type CodedGroup, codedTokens, segmentsOf } from "../codec/coded.ts";
+import { joinChunks } from "../codec/chunks.ts";
+import { type CodedCache, type CodedGroup, codedTokens, hasStreams, segmentsOf } from "../codec/coded.ts";
 import { BLOCK_TOKENS, PLANE_BYTES, roundUp } from "../codec/layout.ts";
 import { checkRotary } from "../codec/rotary.ts";
 import { brief } from "../errors.ts";
@@ -91,17 +92,6 @@ function checkCache(cache: CodedCache): void {
   });
 }
 
-/** The chunks of `encodeArchive` as one array. */
-export function joinChunks(chunks: Uint8Array[]): Uint8Array {
-  const bytes = new Uint8Array(chunks.reduce((sum, chunk) => sum + chunk.length, 0));
-  let at = 0;
-  for (const chunk of chunks) {
-    bytes.set(chunk, at);
-    at += chunk.length;
-  }
-  return bytes;
-}
-
 /** Writes a file in one step: after a failure the old file is as it was. Node, Deno and Bun only. */
 export async function writeArchive(path: string, cache: CodedCache): Promise<void> {
   const chunks = encodeArchive(cache);
@@ -110,12 +100,10 @@ export async function writeArchive(path: string, cache: CodedCache): Promise<voi
   });
 }
 
-function versionOf(cache: CodedCache): number {
-  const segments = cache.layers.flatMap((layer) => segmentsOf(layer, codedTokens(cache)));
-  const { oneSegment, segments: several, streams } = ARCHIVE_VERSIONS;
-  const hasStream = segments.some(({ keys, values }) => [...keys, ...values].some(({ stream }) => stream));
-  if (hasStream || Array.isArray(cache.anchorSpan)) return streams;
-  return segments.length > cache.layers.length ? several : oneSegment;
+function versionOf({ anchorSpan, layers }: CodedCache): number {
+  const { oneSegment, segments, streams } = ARCHIVE_VERSIONS;
+  if (Array.isArray(anchorSpan) || layers.some(hasStreams)) return streams;
+  return layers.some(({ earlier }) => earlier?.length) ? segments : oneSegment;
 }
 
 function headerOf(cache: CodedCache, version: number, sections: SectionEntry[]): ArchiveHeader {

@@ -101,3 +101,7 @@ export function layerOfSegments(segments: CodedSegment[]): Pick<CodedLayer, "ear
 /** True where the books' offsets are stored: some is not 0; -0 counts, so that bits come back as they were. */
 export const needsOffsets = (group: Pick<CodedGroup, "books">): boolean =>
   group.books.some((book) => !Object.is(book.offset, 0));
+
+/** True where some group of the layer has its codes as streams. */
+export const hasStreams = ({ earlier = [], keys, values }: CodedLayer): boolean =>
+  [...earlier, { keys, values }].some((segment) => [...segment.keys, ...segment.values].some(({ stream }) => stream));

@@ -6,6 +6,7 @@
 import { FormatError } from "../errors.ts";
 import type { Frame } from "../runtime/heap.ts";
 import type { Runtime } from "../runtime/runtime.ts";
+import { joinChunks } from "./chunks.ts";
 import type { CodedGroup, CodeStream } from "./coded.ts";
 import {
   BLOCK_TOKENS,
@@ -71,13 +72,7 @@ function encodePart(
       parts.push(part);
     }
   });
-  const stream = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    stream.set(part, at);
-    at += part.length;
-  }
-  return stream;
+  return joinChunks(parts);
 }
 
 /** Writes the codes of `stream` where `encodeStream` read them. Throws FormatError where it is no such stream. */

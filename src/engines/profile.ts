@@ -11,7 +11,8 @@
 
 import type { ByteSource } from "../archive/random-access.ts";
 import { decodeArchive } from "../archive/reader.ts";
-import { encodeArchive, joinChunks } from "../archive/writer.ts";
+import { encodeArchive } from "../archive/writer.ts";
+import { joinChunks } from "../codec/chunks.ts";
 import type { CodedCache } from "../codec/coded.ts";
 import { checkGeometry } from "../codec/geometry.ts";
 import { fromHalf, toHalf } from "../codec/half.ts";

@@ -1,6 +1,7 @@
 /** Damage: every byte, every length, every section; nothing gets through, and every message says what and where. */
 import { beforeAll, describe, expect, it } from "vitest";
-import { encodeArchive, joinChunks } from "../../src/archive/writer.ts";
+import { encodeArchive } from "../../src/archive/writer.ts";
+import { joinChunks } from "../../src/codec/chunks.ts";
 import { compress } from "../../src/codec/compress.ts";
 import type { FormatError } from "../../src/errors.ts";
 import { ArchiveParts, refusalOf, resignPreamble } from "../support/archive-parts.ts";

@@ -4,7 +4,8 @@
  * answered as none before is kept and mutated on: what the reader says stands for the branch that it took.
  */
 import { decodeArchive } from "../../src/archive/reader.ts";
-import { encodeArchive, joinChunks } from "../../src/archive/writer.ts";
+import { encodeArchive } from "../../src/archive/writer.ts";
+import { joinChunks } from "../../src/codec/chunks.ts";
 import { compress } from "../../src/codec/compress.ts";
 import type { CodecOptions } from "../../src/codec/options.ts";
 import { restoreLayer } from "../../src/codec/restore.ts";

@@ -2,7 +2,8 @@
 import { beforeAll, describe, expect, it } from "vitest";
 import { crc32c } from "../../src/archive/checksum.ts";
 import { decodeArchive } from "../../src/archive/reader.ts";
-import { encodeArchive, joinChunks } from "../../src/archive/writer.ts";
+import { encodeArchive } from "../../src/archive/writer.ts";
+import { joinChunks } from "../../src/codec/chunks.ts";
 import { compress } from "../../src/codec/compress.ts";
 import { ArchiveParts, refusalOf, resignPreamble } from "../support/archive-parts.ts";
 import { PLATFORMS } from "../support/platforms.ts";

@@ -1,7 +1,8 @@
 /** Sections with contents that no cache has, checksums right: what a writer with a fault, or an attacker, makes. */
 import { beforeAll, describe, expect, it } from "vitest";
 import { decodeArchive } from "../../src/archive/reader.ts";
-import { encodeArchive, joinChunks } from "../../src/archive/writer.ts";
+import { encodeArchive } from "../../src/archive/writer.ts";
+import { joinChunks } from "../../src/codec/chunks.ts";
 import type { CodedCache } from "../../src/codec/coded.ts";
 import { compress } from "../../src/codec/compress.ts";
 import { toHalf } from "../../src/codec/half.ts";

@@ -3,7 +3,8 @@ import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { decodeArchive } from "../../src/archive/reader.ts";
 import { archiveStream, decodeArchiveStream } from "../../src/archive/web-streams.ts";
-import { encodeArchive, joinChunks } from "../../src/archive/writer.ts";
+import { encodeArchive } from "../../src/archive/writer.ts";
+import { joinChunks } from "../../src/codec/chunks.ts";
 import { FormatError } from "../../src/errors.ts";
 import { failureOf } from "../support/failure.ts";
 

@@ -1,7 +1,8 @@
 /** The writer refuses what the reader would: RangeErrors that name the field. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { encodeArchive, joinChunks } from "../../src/archive/writer.ts";
+import { encodeArchive } from "../../src/archive/writer.ts";
+import { joinChunks } from "../../src/codec/chunks.ts";
 import type { CodedCache, CodedGroup } from "../../src/codec/coded.ts";
 import { anyCache } from "../support/any-cache.ts";
 

@@ -1,8 +1,9 @@
 /** What goes into a live cache wrong: refused with a message that names it, nothing changed. */
 import { beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { encodeArchive, joinChunks } from "../../src/archive/writer.ts";
+import { encodeArchive } from "../../src/archive/writer.ts";
 import { KvCache, type RowLayout } from "../../src/cache/kv-cache.ts";
 import { type CacheOptions, checkCacheOptions } from "../../src/cache/options.ts";
+import { joinChunks } from "../../src/codec/chunks.ts";
 import type { CodedCache } from "../../src/codec/coded.ts";
 import { compress } from "../../src/codec/compress.ts";
 import { DisposedError, MismatchError, UnsupportedError } from "../../src/errors.ts";

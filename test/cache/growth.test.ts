@@ -1,9 +1,10 @@
 /** Tokens that come in: the same codes however they come, on the frozen basis, on every platform. */
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
-import { encodeArchive, joinChunks } from "../../src/archive/writer.ts";
+import { encodeArchive } from "../../src/archive/writer.ts";
 import { KvCache } from "../../src/cache/kv-cache.ts";
 import type { CacheOptions } from "../../src/cache/options.ts";
+import { joinChunks } from "../../src/codec/chunks.ts";
 import { type CodedCache, codedTokens } from "../../src/codec/coded.ts";
 import { compress } from "../../src/codec/compress.ts";
 import type { CodecOptions } from "../../src/codec/options.ts";

@@ -1,8 +1,9 @@
 /** Memory that ends in the middle of a call, at any of its reserves; and how much of it a cache says it holds. */
 import { beforeAll, describe, expect, it } from "vitest";
-import { encodeArchive, joinChunks } from "../../src/archive/writer.ts";
+import { encodeArchive } from "../../src/archive/writer.ts";
 import { KvCache } from "../../src/cache/kv-cache.ts";
 import type { CacheOptions } from "../../src/cache/options.ts";
+import { joinChunks } from "../../src/codec/chunks.ts";
 import type { CodedCache } from "../../src/codec/coded.ts";
 import { compress } from "../../src/codec/compress.ts";
 import { CapacityError } from "../../src/errors.ts";

@@ -1,10 +1,11 @@
 /** Profiles: bases calibrated on other caches, as a file; caches that start empty on them; caches one after the other. */
 import { beforeAll, describe, expect, it } from "vitest";
 import { decodeArchive, readArchive } from "../../src/archive/reader.ts";
-import { encodeArchive, joinChunks, writeArchive } from "../../src/archive/writer.ts";
+import { encodeArchive, writeArchive } from "../../src/archive/writer.ts";
 import { concatenated } from "../../src/cache/concatenate.ts";
 import { KvCache } from "../../src/cache/kv-cache.ts";
 import { createProfile } from "../../src/cache/profile.ts";
+import { joinChunks } from "../../src/codec/chunks.ts";
 import { compress } from "../../src/codec/compress.ts";
 import { fromHalf } from "../../src/codec/half.ts";
 import type { CodecOptions } from "../../src/codec/options.ts";

@@ -1,8 +1,9 @@
 /** Caches of several segments, saved as an archive of version 2 or 3 and opened again: the same bits. */
 import { beforeAll, expect, it } from "vitest";
 import { decodeArchive } from "../../src/archive/reader.ts";
-import { encodeArchive, joinChunks } from "../../src/archive/writer.ts";
+import { encodeArchive } from "../../src/archive/writer.ts";
 import { KvCache } from "../../src/cache/kv-cache.ts";
+import { joinChunks } from "../../src/codec/chunks.ts";
 import { codedTokens, segmentsOf } from "../../src/codec/coded.ts";
 import { compress } from "../../src/codec/compress.ts";
 import { restoreLayer } from "../../src/codec/restore.ts";

@@ -1,8 +1,9 @@
 /** A cache opened from streams: attends on planes of the same codes, grows, and saves as the file was. */
 import { beforeAll, expect, it } from "vitest";
 import { decodeArchive } from "../../src/archive/reader.ts";
-import { encodeArchive, joinChunks } from "../../src/archive/writer.ts";
+import { encodeArchive } from "../../src/archive/writer.ts";
 import { KvCache } from "../../src/cache/kv-cache.ts";
+import { joinChunks } from "../../src/codec/chunks.ts";
 import { compress } from "../../src/codec/compress.ts";
 import type { Runtime } from "../../src/runtime/runtime.ts";
 import { appendRows, codeDifference, openFixture, queriesAt, rowsOf } from "../support/live-cache.ts";

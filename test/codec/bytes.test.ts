@@ -1,8 +1,9 @@
 /** Every byte is counted: kinds sum to what an archive stores. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { encodeArchive, joinChunks } from "../../src/archive/writer.ts";
+import { encodeArchive } from "../../src/archive/writer.ts";
 import { bitsOf, bytesOf, type KindBytes, totalBytes } from "../../src/codec/bytes.ts";
+import { joinChunks } from "../../src/codec/chunks.ts";
 import type { CodedCache } from "../../src/codec/coded.ts";
 import { anyCache } from "../support/any-cache.ts";
 import { ArchiveParts } from "../support/archive-parts.ts";

@@ -1,6 +1,7 @@
 /** Whole caches through the codec: what bits and modes buy, the same bytes everywhere, and nothing left behind. */
 import { beforeAll, describe, expect, it } from "vitest";
-import { encodeArchive, joinChunks } from "../../src/archive/writer.ts";
+import { encodeArchive } from "../../src/archive/writer.ts";
+import { joinChunks } from "../../src/codec/chunks.ts";
 import { compress, type Progress } from "../../src/codec/compress.ts";
 import type { CodecOptions } from "../../src/codec/options.ts";
 import { CapacityError } from "../../src/errors.ts";

@@ -6,8 +6,9 @@ import { PrefixClient, ServiceError, uploadBody } from "../../demo/worker/client
 import { startLocal } from "../../demo/worker/local.ts";
 import { equalInFixedTime } from "../../demo/worker/src/tenants.ts";
 import { decodeArchive } from "../../src/archive/reader.ts";
-import { encodeArchive, joinChunks } from "../../src/archive/writer.ts";
+import { encodeArchive } from "../../src/archive/writer.ts";
 import { KvCache } from "../../src/cache/kv-cache.ts";
+import { joinChunks } from "../../src/codec/chunks.ts";
 import { compress } from "../../src/codec/compress.ts";
 import type { PrefixChunk } from "../../src/store/prefix-store.ts";
 import { bytesOf, somePrefix, someTokens } from "../store/prefixes.ts";

@@ -1,7 +1,8 @@
 /** State files of llama.cpp: bytes made by hand from the layout, there and back, and every state that is refused. */
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
-import { encodeArchive, joinChunks } from "../../src/archive/writer.ts";
+import { encodeArchive } from "../../src/archive/writer.ts";
+import { joinChunks } from "../../src/codec/chunks.ts";
 import { compress } from "../../src/codec/compress.ts";
 import { ELEMENT_BYTES } from "../../src/codec/source.ts";
 import {

@@ -1,6 +1,7 @@
 /** Caches of Transformers.js: there and back through codes and archives, with the model that they belong to. */
 import { beforeAll, describe, expect, it } from "vitest";
-import { encodeArchive, joinChunks } from "../../src/archive/writer.ts";
+import { encodeArchive } from "../../src/archive/writer.ts";
+import { joinChunks } from "../../src/codec/chunks.ts";
 import { compress } from "../../src/codec/compress.ts";
 import { compressCache, modelOf, restoreCache } from "../../src/engines/transformers-js.ts";
 import { FormatError, MismatchError, UnsupportedError } from "../../src/errors.ts";

@@ -91,3 +91,13 @@ export function refusalOf(bytes: Uint8Array): FormatError {
   }
   throw new Error("expected a FormatError, got an archive that reads");
 }
+
+/** Flips a bit of every byte in turn; each must be refused. */
+export function refuseEveryFlip(archive: Uint8Array): void {
+  const bytes = archive.slice();
+  for (let at = 0; at < archive.length; at++) {
+    bytes[at] ^= 1 << (at % 8);
+    refusalOf(bytes);
+    bytes[at] = archive[at];
+  }
+}

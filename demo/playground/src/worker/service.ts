@@ -1,5 +1,6 @@
 /** The worker's side of messages.ts: one study at a time, the newest wins; a file that does not open changes nothing. */
-import { encodeArchive, joinChunks } from "../../../../src/archive/writer.ts";
+import { encodeArchive } from "../../../../src/archive/writer.ts";
+import { joinChunks } from "../../../../src/codec/chunks.ts";
 import type { CodedCache } from "../../../../src/codec/coded.ts";
 import type { Runtime } from "../../../../src/runtime/runtime.ts";
 import type { Answer, Request } from "../messages.ts";
