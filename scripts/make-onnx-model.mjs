@@ -1,8 +1,8 @@
 // Makes the ONNX folder of the real model, for tests and the demo on Transformers.js: node scripts/make-onnx-model.mjs
 //
 // models/SmolLM2-135M-Instruct-ONNX/ (config.json, onnx/model_q4.onnx, 117 MB) out of the GGUF file that
-// scripts/fetch-model.mjs brings; load it with dtype "q4". It takes token ids: there is no tokenizer in it. Nothing
-// happens where it is there already. Git ignores models/.
+// scripts/fetch-model.mjs brings, with its tokenizer; load it with dtype "q4". Nothing happens where it is there already.
+// Git ignores models/.
 import { existsSync, mkdirSync, renameSync, writeFileSync } from "node:fs";
 import { tsImport } from "tsx/esm/api";
 
@@ -23,4 +23,11 @@ if (existsSync(TARGET)) {
   writeFileSync(`${folder}/generation_config.json`, JSON.stringify({ bos_token_id, eos_token_id }));
   renameSync(folder, TARGET);
   console.log(`${TARGET} is there now`);
+}
+if (!existsSync(`${TARGET}/tokenizer.json`)) {
+  const { readGgufTokenizer } = await tsImport("./onnx/gguf-tokenizer.ts", import.meta.url);
+  for (const [name, content] of Object.entries(await readGgufTokenizer(SOURCE))) {
+    writeFileSync(`${TARGET}/${name}`, JSON.stringify(content));
+  }
+  console.log(`${TARGET} has its tokenizer now`);
 }
