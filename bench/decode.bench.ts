@@ -172,7 +172,7 @@ function scoreTime(runtime: Runtime, one: LongCache, layers: number): number {
       const settings = { ...DEFAULT_CACHE_OPTIONS, budgetTokens: undefined };
       const call = { runtime, layer, queriesPtr, shared: one.queryHeads / kvHeads, settings, report: noReport() };
       const heads = { first: 0, end: kvHeads };
-      const part = { segment, first: 0, blocks: codedCount / BLOCK_TOKENS, chosen: [] };
+      const part = { segment, first: 0, slotBlocks: codedCount / BLOCK_TOKENS, blocks: [] };
       const slots = {
         ptr: slotsPtr,
         stride: codedCount,

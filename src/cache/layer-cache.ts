@@ -191,7 +191,7 @@ export class LayerCache {
     const report = noReport();
     const measures = options.monitorEvery > 0 && ++this.#attends % options.monitorEvery === 0;
     this.#withTokens((layer) => {
-      if (call.settings.budgetTokens !== undefined) this.#segments.updateLandmarks(layer);
+      if (call.settings.budgetTokens !== undefined) this.#segments.prepareSelection(layer);
       const whole: AttendCall = { ...call, runtime, layer, report };
       if (measures) whole.inspect = (slots) => this.#alarm(this.#segments.monitor.measure(whole, slots));
       attendLayer(whole, outPtr);
@@ -202,7 +202,7 @@ export class LayerCache {
   /** Scores as `attend` would weigh them, by position; nothing is counted or noted. */
   scores(call: Omit<AttendCall, "runtime" | "layer" | "report" | "inspect">, out: Float32Array): void {
     this.#withTokens((layer) => {
-      if (call.settings.budgetTokens !== undefined) this.#segments.updateLandmarks(layer);
+      if (call.settings.budgetTokens !== undefined) this.#segments.prepareSelection(layer);
       const whole = { ...call, runtime: this.#place.runtime, layer, report: noReport() };
       scoresByPosition(whole, this.length, out);
     });

@@ -77,16 +77,23 @@ export class Monitor {
   }
 }
 
-/** Slot of a token in the scores of a kv head, or -1 where its block is not attended to. */
+/** Slot of a token in the scores of a kv head, or -1 where it is not attended to. */
 function slotOf(slots: Slots, position: number, head: number): number {
   const part = slots.parts.findLast(({ segment }) => segment.position <= position);
   if (!part) return -1;
   const { keys, position: first } = part.segment;
-  const chosen = part.chosen[keyGroupOf(keys, head)];
   const token = position - first;
-  const block = Math.floor(token / BLOCK_TOKENS);
-  const place = chosen ? chosen.indexOf(block) : block;
-  return place < 0 ? -1 : part.first + place * BLOCK_TOKENS + (token % BLOCK_TOKENS);
+  const place = part.tokens
+    ? part.tokens[head].numbers.indexOf(token)
+    : placeOf(part.blocks[keyGroupOf(keys, head)], token);
+  return place < 0 ? -1 : part.first + place;
+}
+
+/** Place of a token in blocks that are attended to, or in all. */
+function placeOf(blocks: number[] | undefined, token: number): number {
+  if (!blocks) return token;
+  const block = blocks.indexOf(Math.floor(token / BLOCK_TOKENS));
+  return block < 0 ? -1 : block * BLOCK_TOKENS + (token % BLOCK_TOKENS);
 }
 
 /** Mean divergence over queries, among the samples that have slots. */
