@@ -1,5 +1,6 @@
 // The ABI: what the module exports. No logic here.
 
+export { chooseTokens, standings } from "./choose";
 export { mixRows, scoreRows } from "./dense";
 export { eigen, jacobiSvd } from "./eigen";
 export { multiply, transpose } from "./matrix";
@@ -11,7 +12,7 @@ export { bookError, channelStatistics, decode, encode, encodeSteps, prepareBook 
 export { decodeRange, encodeRange, resetModels } from "./range";
 export { rotate } from "./rotary";
 export { countNonFinite, gatherRows, narrowF16, rowNorms, scaleRows, scatterRows, widenBf16, widenF16 } from "./rows";
-export { blockMaxima, scorePlanes, scoreTables, standings } from "./score";
+export { blockMaxima, scorePlanes, scoreTables } from "./score";
 export { exponentials, sampledExponentials, softmax } from "./softmax";
 export { leadingEigen } from "./subspace";
 

@@ -491,23 +491,3 @@ export function blockMaxima(maximaPtr: usize, scoresPtr: usize, blockCount: i32)
     store<f32>(maximaPtr, max(load<f32>(maximaPtr), greatestLaneF32x4(top)));
   }
 }
-
-export function standings(
-  outPtr: usize, maximaPtr: usize, scoresPtr: usize, offsetsPtr: usize, groupCount: i32, queryCount: i32, scoreStride: i32,
-): void {
-  const strideBytes = (<usize>scoreStride) << 2;
-  for (; groupCount > 0; groupCount--, outPtr += 32, maximaPtr += 4, scoresPtr += 32) {
-    const first = v128.load_splat<f32>(offsetsPtr);
-    let low = f32x4.sub(v128.load(scoresPtr), first);
-    let high = f32x4.sub(v128.load(scoresPtr, 16), first);
-    for (let q: usize = 1; q < <usize>queryCount; q++) {
-      const ptr = scoresPtr + strideBytes * q;
-      const offset = v128.load_splat<f32>(offsetsPtr + (q << 2));
-      low = f32x4.pmax(low, f32x4.sub(v128.load(ptr), offset));
-      high = f32x4.pmax(high, f32x4.sub(v128.load(ptr, 16), offset));
-    }
-    v128.store(outPtr, low);
-    v128.store(outPtr, high, 16);
-    store<f32>(maximaPtr, greatestLaneF32x4(f32x4.pmax(low, high)));
-  }
-}

@@ -90,8 +90,6 @@ export interface AttendCall {
   shared: number;
   settings: AttendSettings;
   report: AttendReport;
-  /** Sees the scores before the softmax. */
-  inspect?: ((slots: Slots) => void) | undefined;
 }
 
 /** kv heads first … end - 1. */
@@ -155,11 +153,29 @@ export function attendLayer(call: AttendCall, outPtr: number): void {
   const { runtime, layer, shared } = call;
   const plan = planSlots(call);
   runtime.heap.f32(outPtr, layer.kvHeads * shared * layer.headDim).fill(0);
-  const headBytes = 4 * shared * plan.stride;
-  const heads = Math.max(1, Math.min(layer.kvHeads, Math.floor(MOST_SLOT_BYTES / headBytes)));
-  for (let first = 0; first < layer.kvHeads; first += heads) {
-    attendHeads(call, plan, { first, end: Math.min(layer.kvHeads, first + heads) }, outPtr);
+  for (const heads of headPasses(call, plan)) attendHeads(call, plan, heads, outPtr);
+}
+
+/** Shows the scores of all tokens, a budget or none, a few heads at a time. */
+export function inspectScores(call: AttendCall, inspect: (slots: Slots) => void): void {
+  const whole = { ...call, settings: { ...call.settings, budgetTokens: undefined }, report: noReport() };
+  const plan = planSlots(whole);
+  for (const heads of headPasses(whole, plan)) {
+    call.runtime.heap.scratch((frame) => {
+      const slots = reserveSlots(whole, frame, plan, heads);
+      scoreLayer(whole, slots);
+      inspect(slots);
+    });
   }
+}
+
+/** The kv heads in turn, as many as have room for their slots. */
+function headPasses({ layer, shared }: AttendCall, { stride }: SlotPlan): HeadRange[] {
+  const count = Math.max(1, Math.min(layer.kvHeads, Math.floor(MOST_SLOT_BYTES / (4 * shared * stride))));
+  return Array.from({ length: Math.ceil(layer.kvHeads / count) }, (_, i) => ({
+    first: i * count,
+    end: Math.min(layer.kvHeads, (i + 1) * count),
+  }));
 }
 
 function attendHeads(call: AttendCall, plan: SlotPlan, heads: HeadRange, outPtr: number): void {
@@ -170,7 +186,6 @@ function attendHeads(call: AttendCall, plan: SlotPlan, heads: HeadRange, outPtr:
   heap.scratch((frame) => {
     const slots = reserveSlots(call, frame, plan, heads);
     scoreLayer(call, slots);
-    call.inspect?.(slots);
     const sumsPtr = frame.reserve(4 * queries);
     const inverses = Float32Array.from({ length: queries }, (_, i) => {
       const rowPtr = slots.ptr + 4 * (firstQuery + i) * slots.stride;

@@ -53,7 +53,7 @@ export function channelSets(counts: WidthCounts, headCount: number, levelsPtr: n
 }
 
 /** Part of the planes that choosing reads at least: with fewer, too many of the tokens that matter are missed. */
-const LEADING_PART = 3 / 4;
+const LEADING_PART = 0.6;
 
 /** Channels of 8 and 4 bits, which hold most of the variance, and whole planes of thinner ones up to the part. */
 function leadingCounts(counts: WidthCounts): WidthCounts {

@@ -14,7 +14,7 @@ import {
   type SegmentSlots,
   type Slots,
 } from "./attention.ts";
-import { greatest, nthGreatest } from "./greatest.ts";
+import { nthGreatest } from "./greatest.ts";
 import type { GroupTokens } from "./group-tokens.ts";
 import { scanHead } from "./scan.ts";
 import { type BlockRun, eachQuerySet, type ScoreRows, scoreRuns } from "./score.ts";
@@ -42,20 +42,18 @@ export function chooseTokens(
     const maximaPtr = frame.reserve(4 * shared * blocks);
     const scoresPtr = frame.reserve(4 * shared * stride);
     const [offsetsPtr, standingsPtr, bestPtr] = [shared, stride, eights].map((n) => frame.reserve(4 * n));
+    const [numbersPtr, scratchPtr] = [stride, 2 * stride].map((n) => frame.reserve(4 * n));
     scanHead(call, segment, group, head, maximaPtr, (query, from) => ({
       ptr: scoresPtr + 4 * (query * stride + from * BLOCK_TOKENS),
       stride,
     }));
-    const share = Math.min(blocks, Math.ceil(wanted / shared));
     const offsets = Float32Array.from({ length: shared }, (_, q) =>
-      nthGreatest(heap.f32(maximaPtr + 4 * q * blocks, blocks).slice(), share),
+      offsetOf(heap.f32(maximaPtr + 4 * q * blocks, blocks), wanted / shared),
     );
     heap.f32(offsetsPtr, shared).set(offsets);
     kernels.standings(standingsPtr, bestPtr, scoresPtr, offsetsPtr, eights, shared, stride);
-    const standings = heap.f32(standingsPtr, group.count);
-    const numbers = standingOut(standings, heap.f32(bestPtr, eights), wanted);
-    let least = Infinity;
-    for (let i = 0; i < wanted; i++) least = Math.min(least, standings[numbers[i]]);
+    const least = kernels.chooseTokens(numbersPtr, standingsPtr, bestPtr, scratchPtr, group.count, wanted);
+    const numbers = heap.u32(numbersPtr, wanted).slice();
     const tops = Float32Array.from({ length: shared }, (_, q) =>
       greatestOf(heap.f32(maximaPtr + 4 * q * blocks, blocks)),
     );
@@ -74,25 +72,14 @@ export function chooseTokens(
   });
 }
 
-/** Rising numbers of the `wanted` greatest standings. At least so many lie in eights of no less than the n-th best. */
-function standingOut(standings: Float32Array, best: Float32Array, wanted: number): Uint32Array {
-  const least = wanted <= best.length ? nthGreatest(best.slice(), wanted) : -Infinity;
-  let eights = 0;
-  for (let i = 0; i < best.length; i++) if (best[i] >= least) eights++;
-  const [tokens, among] = [new Uint32Array(EIGHT * eights), new Float32Array(EIGHT * eights)];
-  let count = 0;
-  for (let i = 0; i < best.length; i++) {
-    if (best[i] < least) continue;
-    const end = Math.min(standings.length, (i + 1) * EIGHT);
-    for (let token = i * EIGHT; token < end; token++) {
-      if (standings[token] < least) continue;
-      tokens[count] = token;
-      among[count++] = standings[token];
-    }
-  }
-  const chosen = greatest(among.subarray(0, count), wanted);
-  for (let i = 0; i < wanted; i++) chosen[i] = tokens[chosen[i]];
-  return chosen;
+/** More would not make the offset better. */
+const MOST_MAXIMA = 1024;
+
+/** The best score of the last of `share` blocks, from a sample of the blocks where they are many. */
+function offsetOf(maxima: Float32Array, share: number): number {
+  const step = Math.ceil(maxima.length / MOST_MAXIMA);
+  const sample = Float32Array.from({ length: Math.floor(maxima.length / step) }, (_, i) => maxima[i * step]);
+  return nthGreatest(sample, Math.min(sample.length, Math.ceil(share / step)));
 }
 
 const greatestOf = (row: Float32Array): number => {

@@ -148,7 +148,7 @@ function describe(replay: Replay, { budget, selection }: Pick<CacheOptions, "bud
     ],
     [
       "key traffic",
-      `f16 keys over codes scored ${times(keyTraffic.scored)}, with what is scanned ${times(keyTraffic.scoredAndScanned)}, with exact tokens ${times(keyTraffic.all)}`,
+      `f16 keys over codes scored ${keyTraffic.scored === null ? "(none)" : times(keyTraffic.scored)}, with what is scanned ${times(keyTraffic.scoredAndScanned)}, with exact tokens ${times(keyTraffic.all)}`,
     ],
     [
       "cache",

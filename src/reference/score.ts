@@ -16,9 +16,7 @@ const RUN_COST = 20;
 const DIRECT_COST = 16;
 const DIRECT_WIDE_COST = 13;
 
-export const scoreTwins = (
-  views: Views,
-): Pick<Kernels, "scoreTables" | "scorePlanes" | "blockMaxima" | "standings"> => ({
+export const scoreTwins = (views: Views): Pick<Kernels, "scoreTables" | "scorePlanes" | "blockMaxima"> => ({
   scoreTables(setsPtr, latentsPtr, groupPtr, _scratchPtr, setCount, latentStride, leastStep) {
     const { counts, channels, planes, levelsPtr, queryCount } = readGroup(views, groupPtr);
     const latents = views.f32(latentsPtr, (channels + 1) * latentStride);
@@ -106,19 +104,6 @@ export const scoreTwins = (
     for (let i = 0; i < blockCount; i++) {
       maxima[i] = Math.max(maxima[i], ...views.f32(scoresPtr + 4 * BLOCK_TOKENS * i, BLOCK_TOKENS));
     }
-  },
-
-  standings(outPtr, maximaPtr, scoresPtr, offsetsPtr, groupCount, queryCount, scoreStride) {
-    const out = views.f32(outPtr, 8 * groupCount);
-    const offsets = views.f32(offsetsPtr, queryCount);
-    offsets.forEach((offset, q) => {
-      views.f32(scoresPtr + 4 * q * scoreStride, out.length).forEach((score, i) => {
-        const standing = fround(score - offset);
-        if (q === 0 || out[i] < standing) out[i] = standing;
-      });
-    });
-    const maxima = views.f32(maximaPtr, groupCount);
-    for (let i = 0; i < groupCount; i++) maxima[i] = Math.max(...out.subarray(8 * i, 8 * i + 8));
   },
 });
 

@@ -246,6 +246,8 @@ export interface Kernels {
   ): void;
   /** maxima (blockCount) f32: the greatest of maxima[i] and the 32 scores of block i; scores (blockCount * 32) f32. */
   blockMaxima(maximaPtr: number, scoresPtr: number, blockCount: number): void;
+
+  // ---------------------------------------------------------------------------------------------- choose.ts
   /**
    * out (8 * groupCount) f32: the greatest over queries of score - offset, where the second is greater it is taken;
    * maxima (groupCount) f32: the greatest of each 8. scores (queryCount, scoreStride) f32, offsets (queryCount) f32,
@@ -260,6 +262,19 @@ export interface Kernels {
     queryCount: number,
     scoreStride: number,
   ): void;
+  /**
+   * numbers (wanted) u32, rising: the tokens of the greatest standings (count) f32, the first of equals. Returns the least
+   * standing chosen. wanted from 1 to count; maxima as `standings` makes them. numbersPtr has room for count numbers,
+   * scratchPtr for 2 * count f32.
+   */
+  chooseTokens(
+    numbersPtr: number,
+    standingsPtr: number,
+    maximaPtr: number,
+    scratchPtr: number,
+    count: number,
+    wanted: number,
+  ): number;
 
   // ------------------------------------------------------------------------------------------------- mix.ts
   /**
@@ -440,6 +455,7 @@ export const KERNEL_NAMES = [
   "scorePlanes",
   "blockMaxima",
   "standings",
+  "chooseTokens",
   "blockWeights",
   "mixPlanes",
   "foldMix",

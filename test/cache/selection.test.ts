@@ -177,7 +177,7 @@ describe.each(TOKEN_MODES)("tokens by planes of %s", (_, codec) => {
 
   it("has the same mean however the tokens came", async () => {
     // Without rotation there is one span for all.
-    const anchorSpan = codec.anchorSpan instanceof Array ? 64 : (codec.anchorSpan as number | null);
+    const anchorSpan = Array.isArray(codec.anchorSpan) ? 64 : (codec.anchorSpan as number | null);
     const given = { ...ENDS, ...codec, anchorSpan, budget: 64, fitTokens: 200, driftLimit: null } as const;
     const stream = streamOf({ tokens: 900 });
     const queries = someQueries({ layerCount: 1, kvHeads: 2, headDim: 32 }, 2, 5, 3);
@@ -360,9 +360,9 @@ describe("bytes of keys", () => {
       const f16Bytes = 2 * 64 * 128 * 32;
       expect(f16Bytes / report.scoredKeyBytes).toBeGreaterThanOrEqual(409.6 * (1.25 / bits));
       const all = planes.length / 128 / 16;
-      // Whole planes up to three quarters; of channels of 8 and 4 bits more, where there are more.
+      // Whole planes up to six tenths; of channels of 8 and 4 bits more, where there are more.
       const wide = books.reduce((sum, { width }) => sum + (width === 8 ? 2 : width === 4 ? 1 : 0), 0);
-      const leading = Math.max(wide, Math.ceil(0.75 * all));
+      const leading = Math.max(wide, Math.ceil(0.6 * all));
       expect(leading).toBeLessThan(all);
       expect(report.scannedKeyBytes).toBe(128 * 16 * leading);
       // A byte has nibbles of two tokens, of which one is chosen.

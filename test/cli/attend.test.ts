@@ -81,7 +81,7 @@ describe("attend", () => {
       expect(rows[1][name]).toBe(one[name]);
     }
     const { stdout } = await svdq(["attend", archive, "--queries", FIXTURE, "--budget", "1/4,64"]);
-    expect(stdout).toMatch(/^budget +by +weight % +top 64 % .*\n25\.0 % +planes .*\n64 +planes .*\n$/);
+    expect(stdout).toMatch(/^budget +by +weight % +top 64 % .*\n25\.0 % +tokens .*\n64 +tokens .*\n$/);
   });
 
   it("goes by landmarks where spans are short", async () => {

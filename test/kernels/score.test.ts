@@ -448,47 +448,7 @@ describe.each(PLATFORMS)("blockMaxima on $name", ({ create }) => {
   });
 });
 
-describe.each(PLATFORMS)("standings on $name", ({ create }) => {
-  it.each([
-    [1, 1],
-    [2, 3],
-    [5, 4],
-    [7, 9],
-  ])("of %i eights for %i queries are the greatest score above the query's offset", async (eights, queries) => {
-    const stride = 8 * eights + 4;
-    const [scores, offsets] = [noise(queries * stride, 5), noise(queries, 6)];
-    // What a free place holds, for one query and for all.
-    scores[3] = -Infinity;
-    for (let q = 0; q < queries; q++) scores[q * stride + 5] = -Infinity;
-    const runtime = await create();
-    const got = withArena(runtime, (arena) => {
-      const [outPtr, maximaPtr] = [arena.out(32 * eights), arena.out(4 * eights)];
-      const [scoresPtr, offsetsPtr] = [arena.put(scores), arena.put(offsets)];
-      runtime.kernels.standings(outPtr, maximaPtr, scoresPtr, offsetsPtr, eights, queries, stride);
-      return { out: arena.f32(outPtr, 8 * eights), maxima: arena.f32(maximaPtr, eights) };
-    });
-    const expected = Float32Array.from({ length: 8 * eights }, (_, i) =>
-      Math.max(...Array.from(offsets, (offset, q) => Math.fround(scores[q * stride + i] - offset))),
-    );
-    expectSame(got.out, expected);
-    expectSame(
-      got.maxima,
-      Float32Array.from({ length: eights }, (_, i) => Math.max(...expected.subarray(8 * i, 8 * i + 8))),
-    );
-  });
-});
-
 describe("scores on planes, everywhere", () => {
-  it("have the same standings as the twin", async () => {
-    const same = await sameBits();
-    same((runtime, arena) => {
-      const [outPtr, maximaPtr] = [arena.out(32 * 9), arena.out(4 * 9)];
-      const [scoresPtr, offsetsPtr] = [arena.put(noise(3 * 72, 7)), arena.put(noise(3, 8))];
-      runtime.kernels.standings(outPtr, maximaPtr, scoresPtr, offsetsPtr, 9, 3, 72);
-      return [arena.f32(outPtr, 72), arena.f32(maximaPtr, 9)];
-    });
-  });
-
   it("have the same bits as their twins, sets included, for every mixture of widths", async () => {
     const same = await sameBits();
     MIXTURES.forEach((counts, i) => {
