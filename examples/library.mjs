@@ -1,4 +1,4 @@
-// The package from Node: a cache that a program holds goes to one file and comes back. README.md shows this file.
+// The package from Node: a cache that a program holds goes to one file and comes back. docs/library.md shows this file.
 import { bitsOf, bytesOf, compress, createRuntime, frequenciesOf, readArchive, restoreLayer, writeArchive } from "svdq";
 import { openDump } from "svdq/engines/safetensors";
 

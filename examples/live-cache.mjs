@@ -1,4 +1,4 @@
-// A cache that lives compressed: a decoder appends to it and attends to its codes. README.md shows this file.
+// A cache that lives compressed: a decoder appends to it and attends to its codes. docs/library.md shows this file.
 import { compress, createRuntime, readArchive, writeArchive } from "svdq";
 import { openDump } from "svdq/engines/safetensors";
 

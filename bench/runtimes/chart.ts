@@ -6,8 +6,11 @@ import { type Result, thatRan } from "./report.ts";
 export function drawRatios(results: Result[]): string {
   const ran = thatRan(results);
   const [first] = ran;
+  const steps = Object.keys(first.milliseconds);
   const bars = ran.flatMap(({ name, milliseconds }) =>
-    Object.keys(milliseconds).map((step) => ({ name, step, ratio: milliseconds[step] / first.milliseconds[step] })),
+    steps
+      .filter((step) => step in milliseconds)
+      .map((step) => ({ name, step, ratio: milliseconds[step] / first.milliseconds[step] })),
   );
   const { document } = parseHTML("<html><body></body></html>");
   const svg = Plot.plot({
@@ -19,7 +22,7 @@ export function drawRatios(results: Result[]): string {
     style: { fontFamily: "sans-serif", fontSize: "12px", color: "#222222" },
     x: { label: `time, ${first.name} = 1`, grid: true, axis: "bottom" },
     y: { label: null, domain: ran.map(({ name }) => name) },
-    fy: { label: null, domain: Object.keys(first.milliseconds), padding: 0.15 },
+    fy: { label: null, domain: steps, padding: 0.15 },
     marks: [
       Plot.barX(bars, { x: "ratio", y: "name", fy: "step", fill: "#0072b2" }),
       Plot.text(bars, {

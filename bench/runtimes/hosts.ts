@@ -1,6 +1,7 @@
 /**
  * The runtimes and how each does the programme: { name, run }. `run` gives the programme's result, with version and
- * milliseconds to load where a clock sees that, or { missing } with what was looked for.
+ * milliseconds to load where a clock sees that, or { missing } with what was looked for. When `signal` is aborted, what
+ * was started is ended, its folders are removed and the promise is rejected.
  */
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -8,40 +9,50 @@ import { copyFile, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
-import { extname, join, normalize, sep } from "node:path";
+import { extname, join, normalize, resolve, sep } from "node:path";
 import { promisify } from "node:util";
 import { build } from "esbuild";
+import { attentionModel, ONNX_MODULE } from "./onnx.ts";
 import type { Outcome } from "./report.ts";
 
 const FOLDER = "build/runtimes/node_modules/.bin";
 const TIMEOUT = 120_000;
 const MINIBROWSER = ["x86_64", "aarch64"].map((cpu) => `/usr/lib/${cpu}-linux-gnu/webkit2gtk-4.1/MiniBrowser`);
 const QUIET = ["--no-first-run", "--disable-gpu", "--disable-background-networking", "--disable-component-update"];
+const FIXTURE = "test/fixtures/smollm2-novel.safetensors";
 const run = promisify(execFile);
 
-export const HOSTS: { name: string; run: () => Promise<Outcome> }[] = [
-  { name: "Node 20", run: () => inProcess(process.versions.node.startsWith("20.") ? process.execPath : undefined, []) },
-  { name: "Node 24", run: () => inProcess(installed("node"), []) },
-  { name: "Deno", run: () => inProcess(installed("deno"), ["run", "--allow-read", "--allow-env"]) },
-  { name: "Bun", run: () => inProcess(installed("bun"), []) },
+export interface Host {
+  name: string;
+  run(signal?: AbortSignal): Promise<Outcome>;
+}
+
+export const HOSTS: Host[] = [
+  {
+    name: "Node 20",
+    run: (signal) => inProcess(process.versions.node.startsWith("20.") ? process.execPath : undefined, [], signal),
+  },
+  { name: "Node 24", run: (signal) => inProcess(installed("node"), [], signal) },
+  { name: "Deno", run: (signal) => inProcess(installed("deno"), ["run", "--allow-read", "--allow-env"], signal) },
+  { name: "Bun", run: (signal) => inProcess(installed("bun"), [], signal) },
   { name: "workerd", run: inWorkerd },
   {
     name: "Chromium",
-    run: () =>
-      inBrowser(onPath("chromium"), (url, folder) => [
+    run: (signal) =>
+      inBrowser(signal, onPath("chromium"), (url, folder) => [
         "--headless", "--no-sandbox", `--user-data-dir=${folder}`, ...QUIET, url,
       ]), // biome-ignore format: a flag and what it stands for
   },
   {
     name: "Firefox",
-    run: () =>
-      inBrowser(onPath("firefox-esr") ?? onPath("firefox"), (url, folder) => [
+    run: (signal) =>
+      inBrowser(signal, onPath("firefox-esr") ?? onPath("firefox"), (url, folder) => [
         "--headless", "--no-remote", "--profile", folder, url,
       ]), // biome-ignore format: a flag and what it stands for
   },
   {
     name: "WebKit",
-    run: () => inBrowser(MINIBROWSER.some((path) => existsSync(path)) ? onPath("xvfb-run") : undefined, (url) => [
+    run: (signal) => inBrowser(signal, MINIBROWSER.some((path) => existsSync(path)) ? onPath("xvfb-run") : undefined, (url) => [
       "-a", MINIBROWSER.find((path) => existsSync(path)) as string, url,
     ]), // biome-ignore format: a flag and what it stands for
   },
@@ -58,13 +69,19 @@ function onPath(name: string): string | undefined {
 
 const MISSING = { missing: "not installed: node scripts/fetch-runtimes.mjs" };
 
-async function inProcess(binary: string | undefined, flags: string[]): Promise<Outcome> {
+async function inProcess(binary: string | undefined, flags: string[], signal?: AbortSignal): Promise<Outcome> {
   if (!binary) return MISSING;
-  const { stdout } = await run(binary, [...flags, "bench/runtimes/in-process.mjs"], { timeout: TIMEOUT });
-  return JSON.parse(stdout);
+  return withFolder(async (folder) => {
+    const model = join(folder, "attention.onnx");
+    await writeFile(model, await attentionModel(await readFile(FIXTURE)));
+    const peer = ONNX_MODULE ? [resolve(ONNX_MODULE), model] : [];
+    const options = { timeout: TIMEOUT, signal };
+    const { stdout } = await run(binary, [...flags, "bench/runtimes/in-process.mjs", ...peer], options);
+    return JSON.parse(stdout);
+  });
 }
 
-async function inWorkerd(): Promise<Outcome> {
+async function inWorkerd(signal?: AbortSignal): Promise<Outcome> {
   const binary = installed("workerd");
   if (!binary) return MISSING;
   return withFolder(async (folder) => {
@@ -78,7 +95,7 @@ async function inWorkerd(): Promise<Outcome> {
       logLevel: "error",
     });
     await copyFile("dist/kernels.wasm", join(folder, "kernels.wasm"));
-    await copyFile("test/fixtures/smollm2-novel.safetensors", join(folder, "fixture.bin"));
+    await copyFile(FIXTURE, join(folder, "fixture.bin"));
     await writeFile(join(folder, "config.capnp"), WORKERD_CONFIG);
     const [port, { stdout }] = await Promise.all([freePort(), run(binary, ["--version"])]);
     const address = `127.0.0.1:${port}`;
@@ -86,7 +103,7 @@ async function inWorkerd(): Promise<Outcome> {
       stdio: ["ignore", "ignore", "inherit"],
     });
     try {
-      const response = await answerOf(`http://${address}/`);
+      const response = await answerOf(`http://${address}/`, signal);
       return { version: stdout.trim(), ...failed((await response.json()) as Answer) };
     } finally {
       server.kill();
@@ -111,16 +128,19 @@ const programme :Workerd.Worker = (
 
 /** The page's result from a browser started with `flags(url, a new folder for its profile)`. */
 async function inBrowser(
+  signal: AbortSignal | undefined,
   binary: string | undefined,
   flags: (url: string, folder: string) => string[],
 ): Promise<Outcome> {
   if (!binary) return MISSING;
   return withFolder(async (folder) => {
     const { server, url, result } = await serve();
+    signal?.throwIfAborted();
     const browser = spawn(binary, flags(url, folder), { stdio: "ignore", detached: true });
     const died = new Promise<never>((_, reject) => {
       browser.once("exit", (code) => reject(new Error(`${binary}: ended with ${code} before the page answered`)));
       browser.once("error", reject);
+      signal?.addEventListener("abort", () => reject(signal.reason), { once: true });
       setTimeout(() => reject(new Error(`${binary}: no answer in ${TIMEOUT / 1000} s`)), TIMEOUT).unref();
     });
     try {
@@ -143,6 +163,7 @@ function stopGroup(child: ChildProcess): void {
   }
 }
 
+const MODEL = "/attention.onnx";
 const TYPES: Record<string, string> = {
   ".html": "text/html",
   ".mjs": "text/javascript",
@@ -153,6 +174,7 @@ const TYPES: Record<string, string> = {
 /** Serves the repository's files on loopback and takes one result. Isolation headers give pages a fine clock. */
 async function serve(): Promise<{ server: Server; url: string; result: Promise<Answer> }> {
   const root = process.cwd() + sep;
+  const model = await attentionModel(await readFile(FIXTURE));
   let answer: (result: Answer) => void = () => {};
   const result = new Promise<Answer>((resolve) => {
     answer = resolve;
@@ -167,14 +189,17 @@ async function serve(): Promise<{ server: Server; url: string; result: Promise<A
       answer(JSON.parse(body));
       return;
     }
-    const path = normalize(root + new URL(request.url ?? "/", "http://localhost").pathname);
-    const bytes = path.startsWith(root) ? await readFile(path).catch(() => undefined) : undefined;
+    const { pathname } = new URL(request.url ?? "/", "http://localhost");
+    const path = normalize(root + pathname);
+    const read = path.startsWith(root) ? readFile(path).catch(() => undefined) : undefined;
+    const bytes = pathname === MODEL ? model : await read;
     if (!bytes) response.statusCode = 404;
     response.setHeader("Content-Type", TYPES[extname(path)] ?? "application/octet-stream");
     response.end(bytes ?? "");
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  return { server, result, url: `http://127.0.0.1:${portOf(server)}/bench/runtimes/page.html` };
+  const peer = ONNX_MODULE ? `?onnx=/${ONNX_MODULE}&model=${MODEL}` : "";
+  return { server, result, url: `http://127.0.0.1:${portOf(server)}/bench/runtimes/page.html${peer}` };
 }
 
 const portOf = (server: Server): number => (server.address() as AddressInfo).port;
@@ -188,10 +213,11 @@ async function freePort(): Promise<number> {
 }
 
 /** The answer once the server listens. */
-async function answerOf(url: string): Promise<Response> {
+async function answerOf(url: string, signal?: AbortSignal): Promise<Response> {
+  const either = AbortSignal.any([AbortSignal.timeout(TIMEOUT), ...(signal ? [signal] : [])]);
   for (const end = Date.now() + 10_000; ; ) {
     try {
-      return await fetch(url, { signal: AbortSignal.timeout(TIMEOUT) });
+      return await fetch(url, { signal: either });
     } catch (error) {
       const { cause } = error as { cause?: { code?: string } };
       if (cause?.code !== "ECONNREFUSED" || Date.now() > end) throw error;

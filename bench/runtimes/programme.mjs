@@ -1,8 +1,9 @@
 /**
  * The fixed work that every runtime does with the built package: compress a real cache, restore it, carry it in and out
- * of an archive, the same at its entropy, grow a cache from nothing, append to one, attend with and without a budget. Each step gives bytes,
- * whose digest must be the same everywhere, and a time.
+ * of an archive, the same at its entropy, grow a cache from nothing, append to one, attend with and without a budget.
+ * Each step gives bytes, whose digest must be the same everywhere, and a time. Peers on the same rows have a time alone.
  */
+import { attendOnnx, attendPlainly } from "./peers.mjs";
 
 /** Positions of the continuation that are attended from; the first ones of what the fixture holds. */
 const POSITIONS = 60;
@@ -12,12 +13,15 @@ const SPAN = 256;
 
 /**
  * svdq: the package's names; openDump: of svdq/engines/safetensors; fixture: a dump's bytes; now: milliseconds, of a
- * clock that runs. Gives { digests: { step: SHA-256 }, milliseconds: { step: best of some } }.
+ * clock that runs; onnx: { load, model } gives onnxruntime-web and the bytes of bench/onnx-attention.ts, or { notRun }
+ * says why there is none. Gives { digests: { step: SHA-256 }, milliseconds: { step or peer: best of some },
+ * notRun: { peer: reason } }.
  */
-export async function runProgramme({ svdq, openDump, runtime, fixture, now }) {
+export async function runProgramme({ svdq, openDump, runtime, fixture, now, onnx }) {
   const digests = {};
   const milliseconds = {};
-  const step = async (name, work, repetitions = REPETITIONS) => {
+  const notRun = {};
+  const timed = async (name, work, repetitions = REPETITIONS) => {
     let best = Infinity;
     let result;
     for (let i = 0; i < repetitions; i++) {
@@ -25,9 +29,13 @@ export async function runProgramme({ svdq, openDump, runtime, fixture, now }) {
       result = await work();
       best = Math.min(best, now() - start);
     }
-    digests[name] = await digestOf(result.bytes);
     milliseconds[name] = best;
-    return result.value;
+    return result;
+  };
+  const step = async (name, work, repetitions) => {
+    const { value, bytes } = await timed(name, work, repetitions);
+    digests[name] = await digestOf(bytes);
+    return value;
   };
 
   const prefix = await openDump(fixture);
@@ -89,10 +97,37 @@ export async function runProgramme({ svdq, openDump, runtime, fixture, now }) {
   await step("attend", () => ({ bytes: [attendAll(cache, continuation)] }));
   const budgeted = runtime.openCache(opened, { budget: BUDGET });
   await step("attend to a part", () => ({ bytes: [attendAll(budgeted, continuation)] }));
-  await step("plain JavaScript attend", () => ({ bytes: [attendPlainly(rows, opened, continuation)] }));
   cache.dispose();
   budgeted.dispose();
-  return { digests: { ...digests, "plain JavaScript attend": undefined }, milliseconds };
+
+  const dense = denseRows(rows, opened, continuation);
+  const expected = await timed("plain JavaScript attend", () => attendPlainly(dense));
+  try {
+    const peer = await attendOnnx(onnx, dense);
+    expectClose(await timed("onnxruntime-web attend", peer.attend), expected);
+    await peer.release();
+  } catch (error) {
+    if (!error.notRun) throw error;
+    notRun["onnxruntime-web attend"] = error.notRun;
+  }
+  return { digests, milliseconds, notRun };
+}
+
+/** What the peers attend on: f32 rows of the prefix, (kvHeads, tokens, headDim) a layer, and the queries. */
+function denseRows(rows, { geometry, tokenCount }, { layers }) {
+  const { kvHeads, headDim } = geometry;
+  return {
+    shape: { kvHeads, headDim, tokens: tokenCount, shared: layers[0].queries[0].length / headDim / kvHeads },
+    layers: layers.map(({ queries }, i) => ({ queries, keys: viewOf(rows[i].key), values: viewOf(rows[i].value) })),
+  };
+}
+
+/** Peers that do not do the same work are no peers. */
+function expectClose(outputs, expected) {
+  const worst = expected.reduce((most, x, i) => Math.max(most, Math.abs(x - outputs[i])), 0);
+  if (outputs.length !== expected.length || !(worst < 1e-4)) {
+    throw new Error(`onnxruntime-web: expected the outputs of plain JavaScript, got ${worst} off`);
+  }
 }
 
 /** Keys and values after the prefix, (layers) of (kvHeads, tokens, headDim), and queries of its positions. */
@@ -157,55 +192,6 @@ function attendAll(cache, { layers }) {
     }
   }
   return new Uint8Array(Float32Array.from(outputs).buffer);
-}
-
-/** The peer: attention on restored f32 rows in plain typed-array JavaScript. Its bits hang on the host's Math.exp. */
-function attendPlainly(rows, { geometry, tokenCount }, { layers }) {
-  const { kvHeads, headDim } = geometry;
-  const outputs = [];
-  for (const [layer, { queries }] of layers.entries()) {
-    const [keys, values] = [viewOf(rows[layer].key), viewOf(rows[layer].value)];
-    for (const query of queries) {
-      const out = new Float32Array(query.length);
-      const shared = query.length / headDim / kvHeads;
-      for (let head = 0; head < kvHeads * shared; head++) {
-        attendHead(
-          out,
-          query,
-          keys,
-          values,
-          head * headDim,
-          Math.floor(head / shared) * tokenCount,
-          tokenCount,
-          headDim,
-        );
-      }
-      outputs.push(...out);
-    }
-  }
-  return new Uint8Array(Float32Array.from(outputs).buffer);
-}
-
-function attendHead(out, query, keys, values, at, firstRow, tokenCount, headDim) {
-  const weights = new Float32Array(tokenCount);
-  let greatest = -Infinity;
-  for (let t = 0; t < tokenCount; t++) {
-    const from = (firstRow + t) * headDim;
-    let sum = 0;
-    for (let d = 0; d < headDim; d++) sum += query[at + d] * keys[from + d];
-    weights[t] = sum / Math.sqrt(headDim);
-    greatest = Math.max(greatest, weights[t]);
-  }
-  let total = 0;
-  for (let t = 0; t < tokenCount; t++) {
-    weights[t] = Math.exp(weights[t] - greatest);
-    total += weights[t];
-  }
-  for (let t = 0; t < tokenCount; t++) {
-    const from = (firstRow + t) * headDim;
-    const weight = weights[t] / total;
-    for (let d = 0; d < headDim; d++) out[at + d] += weight * values[from + d];
-  }
 }
 
 function joined(parts) {

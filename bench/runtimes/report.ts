@@ -5,9 +5,12 @@ export interface Outcome {
   version?: string;
   /** Milliseconds to load the package and instantiate the kernels, where a clock sees that. */
   loaded?: number;
-  /** SHA-256 of each step's bytes; undefined for the peer, whose bits hang on the host. */
-  digests?: Record<string, string | undefined>;
+  /** SHA-256 of each step's bytes. */
+  digests?: Record<string, string>;
+  /** Of the steps, and of the peers, whose bits hang on the host. */
   milliseconds?: Record<string, number>;
+  /** Peers that were not run, and why. */
+  notRun?: Record<string, string>;
   missing?: string;
   failed?: string;
 }
@@ -29,7 +32,7 @@ export function differences(results: Result[]): string[] {
   const [first, ...others] = thatRan(results);
   const failed = results.filter((result) => result.failed).map((result) => `${result.name}: ${result.failed}`);
   if (!first) return failed;
-  const steps = Object.keys(first.digests).filter((step) => first.digests[step] !== undefined);
+  const steps = Object.keys(first.digests);
   const wrong = others.flatMap(({ name, digests }) =>
     steps
       .filter((step) => digests[step] !== first.digests[step])
@@ -43,7 +46,8 @@ export function markdown({ cpu, date, wasm }: Machine, results: Result[]): strin
   const ran = thatRan(results);
   const absent = results.filter((result) => !result.digests);
   const [first] = ran;
-  const steps = Object.keys(first?.milliseconds ?? {});
+  const steps = [...new Set(ran.flatMap(({ milliseconds }) => Object.keys(milliseconds)))];
+  const peers = steps.filter((step) => !first.digests[step]);
   const row = (cells: string[]) => `| ${cells.join(" | ")} |`;
   return `# The same work in every runtime
 
@@ -55,25 +59,38 @@ Best of some repetitions, milliseconds in ${first?.name ?? "no runtime"}, then t
 
 ${row(["step", `${first?.name ?? ""}, ms`, ...ran.slice(1).map(({ name }) => name)])}
 ${row(["---", ...ran.map(() => "---:")])}
-${steps.map((step) => row([step, first.milliseconds[step].toFixed(1), ...ratios(ran, (r) => r.milliseconds[step])])).join("\n")}
+${steps.map((step) => row([step, first.milliseconds[step]?.toFixed(1) ?? "not run", ...ratios(ran, (r) => r.milliseconds[step], "not run")])).join("\n")}
 ${first ? row(["load and instantiate", first.loaded?.toFixed(1) ?? "", ...ratios(ran, (r) => r.loaded)]) : ""}
 
 ![times as ratios](ratios.svg)
+
+Peers attend on restored f32 rows of the same tokens, one query at a time, one thread. Their time over that of \`attend\` on codes, both in the same runtime:
+
+${row(["peer", ...ran.map(({ name }) => name)])}
+${row(["---", ...ran.map(() => "---:")])}
+${peers.map((peer) => row([peer.replace(/ attend$/, ""), ...ran.map((result) => overAttend(result, peer))])).join("\n")}
+
+${ran.flatMap(({ name, notRun = {} }) => Object.entries(notRun).map(([peer, why]) => `- ${peer} was not run in ${name}: ${why}`)).join("\n")}
 
 | runtime | version | load and instantiate, ms |
 | --- | --- | ---: |
 ${ran.map(({ name, version, loaded }) => row([name, version ?? "", loaded?.toFixed(1) ?? "not seen"])).join("\n")}
 ${absent.map(({ name, missing, failed }) => row([name, missing ?? `failed: ${failed}`, ""])).join("\n")}
-`.replace(/\n+$/, "\n");
+`
+    .replace(/\n{3,}/g, "\n\n")
+    .replace(/\n+$/, "\n");
 }
 
 function verdict(ran: Ran[], wrong: string[]): string {
   if (wrong.length > 0) return `**Not the same everywhere:**\n\n${wrong.map((line) => `- ${line}`).join("\n")}`;
-  return `All steps but the plain JavaScript peer gave the same bytes in ${ran.length} runtimes: ${ran.map(({ name }) => name).join(", ")}.`;
+  return `All steps gave the same bytes in ${ran.length} runtimes: ${ran.map(({ name }) => name).join(", ")}.`;
 }
 
-const ratios = (ran: Ran[], timeOf: (result: Ran) => number | undefined): string[] =>
+const overAttend = ({ milliseconds }: Ran, peer: string): string =>
+  milliseconds[peer] === undefined ? "not run" : (milliseconds[peer] / milliseconds.attend).toFixed(2);
+
+const ratios = (ran: Ran[], timeOf: (result: Ran) => number | undefined, absent = ""): string[] =>
   ran.slice(1).map((result) => {
     const [own, first] = [timeOf(result), timeOf(ran[0])];
-    return own === undefined || first === undefined ? "" : (own / first).toFixed(2);
+    return own === undefined || first === undefined ? absent : (own / first).toFixed(2);
   });

@@ -1,6 +1,7 @@
 /**
  * npm run bench:runtimes [-- --write]: the programme in every runtime that is here. Prints the table; fails where a
- * digest differs from the first runtime's. With --write the results go to bench/runtimes/.
+ * digest differs from the first runtime's. With --write the results go to bench/runtimes/. SIGINT and SIGTERM end what
+ * was started too.
  */
 import { createHash } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
@@ -15,9 +16,20 @@ const machine = {
   date: new Date().toISOString().slice(0, 10),
   wasm: { bytes: wasm.length, sha256: createHash("sha256").update(wasm).digest("hex") },
 };
+const stop = new AbortController();
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  process.once(signal, () => stop.abort(new Error(`stopped by ${signal}`)));
+}
+// A shell of npm that is ended tells its children nothing, but they get another parent.
+const parent = process.ppid;
+setInterval(() => process.ppid !== parent && stop.abort(new Error("stopped with its parent")), 500).unref();
 const results: Result[] = [];
 for (const { name, run } of HOSTS) {
-  const result: Outcome = await run().catch((error: Error) => ({ failed: error.message.split("\n")[0] }));
+  const result: Outcome = await run(stop.signal).catch((error: Error) => ({ failed: error.message.split("\n")[0] }));
+  if (stop.signal.aborted) {
+    console.error(stop.signal.reason.message);
+    process.exit(130);
+  }
   console.error(`${name}: ${result.missing ?? result.failed ?? "done"}`);
   results.push({ name, ...result });
 }

@@ -5,7 +5,7 @@ import { build } from "esbuild";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 export const FOLDER = `${ROOT}demo/out/playground`;
-/** What stands beside the two bundles. The sample is the real cache that the README's numbers are of. */
+/** What stands beside the two bundles. The sample is the real cache that the numbers of docs/command-line.md are of. */
 const COPIES = {
   "index.html": "demo/playground/index.html",
   "style.css": "demo/playground/style.css",

@@ -1,12 +1,14 @@
 /** The package as a user gets it: what npm packs, put into a project that compiles against it and runs it. */
 import { execFileSync, spawnSync } from "node:child_process";
 import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { beforeEach, describe, expect, it } from "vitest";
 import { testDirectory } from "../support/directory.ts";
 
 const pathOf = testDirectory();
-const TSC = new URL("../../node_modules/typescript/bin/tsc", import.meta.url).pathname;
-const ROOT = new URL("../..", import.meta.url).pathname;
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+const TSC = join(ROOT, "node_modules/typescript/bin/tsc");
 
 const USE = `
 import { createRuntime, decodeArchive, encodeArchive, frequenciesOf, type KvCache } from "svdq";
@@ -43,7 +45,7 @@ console.log(again.length, again.codedLength(0) > 0, engines && backends, found?.
 
 beforeEach(() => {
   mkdirSync(pathOf("node_modules"));
-  symlinkSync(ROOT, pathOf("node_modules/svdq"));
+  symlinkSync(ROOT, pathOf("node_modules/svdq"), "junction");
   writeFileSync(pathOf("package.json"), '{ "type": "module" }');
   writeFileSync(pathOf("use.ts"), USE);
 });
@@ -73,6 +75,7 @@ describe("the package", () => {
     const out = execFileSync("npm", ["pack", "--dry-run", "--json", "--ignore-scripts"], {
       cwd: ROOT,
       encoding: "utf8",
+      shell: process.platform === "win32", // npm is a batch file there
     });
     const files = new Set<string>(JSON.parse(out)[0].files.map((file: { path: string }) => file.path));
     const manifest = JSON.parse(readFileSync(`${ROOT}/package.json`, "utf8"));

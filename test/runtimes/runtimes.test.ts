@@ -1,8 +1,10 @@
 /** The programme that compares runtimes: it sees a difference, and Node 20 and whatever else is installed agree. */
-import { beforeAll, describe, expect, it } from "vitest";
+import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { beforeAll, describe, expect, it, vi } from "vitest";
 import { drawRatios } from "../../bench/runtimes/chart.ts";
 import { HOSTS } from "../../bench/runtimes/hosts.ts";
 import { differences, markdown, type Outcome } from "../../bench/runtimes/report.ts";
+import { testDirectory } from "../support/directory.ts";
 
 const result = (name: string, digest: string, milliseconds = 2) => ({
   name,
@@ -25,6 +27,16 @@ describe("the report", () => {
     expect(page).toContain("same bytes in 2 runtimes: A, B.");
     expect(page).toContain("| one | 2.0 | 2.50 |");
     expect(page).toContain("| C | not installed |  |");
+  });
+
+  it("gives peers as ratios to attend in the same runtime, and names where one was not run", () => {
+    const ran = result("A", "b");
+    const with_ = { ...ran, milliseconds: { ...ran.milliseconds, attend: 2, "peer attend": 5 } };
+    const without = { ...ran, name: "B", notRun: { "peer attend": "no wasm" } };
+    const page = markdown(machine, [with_, without]);
+    expect(page).toContain("| peer | 2.50 | not run |");
+    expect(page).toContain("- peer attend was not run in B: no wasm");
+    expect(drawRatios([with_, without])).toContain("peer attend");
   });
 
   it("draws a bar a runtime and step", () => {
@@ -50,3 +62,40 @@ describe.each(HOSTS)("$name", ({ run }) => {
     ).toEqual([]);
   }, 180_000);
 });
+
+const chromium = HOSTS.find(({ name }) => name === "Chromium")!;
+const pathOf = testDirectory();
+
+describe("a browser that is stopped", () => {
+  it("leaves neither processes nor files", async (context) => {
+    const tmp = pathOf("tmp");
+    mkdirSync(tmp);
+    vi.stubEnv("TMPDIR", tmp);
+    const stop = new AbortController();
+    const outcome = chromium.run(stop.signal).catch((error: Error) => error.message);
+    const isMissing = await Promise.race([outcome, until(() => processesWith(tmp).length > 2)]);
+    if (isMissing) return context.skip("Chromium is not installed, or there is no /proc");
+    stop.abort(new Error("stopped"));
+    expect(await outcome).toBe("stopped");
+    vi.unstubAllEnvs();
+    await until(() => processesWith(tmp).length === 0);
+    expect(readdirSync(tmp)).toEqual([]);
+  }, 30_000);
+});
+
+async function until(holds: () => boolean): Promise<void> {
+  while (!holds()) await new Promise((resolve) => setTimeout(resolve, 20));
+}
+
+/** Command lines that name a path. */
+function processesWith(path: string): string[] {
+  const line = (id: string) => {
+    try {
+      return readFileSync(`/proc/${id}/cmdline`, "utf8");
+    } catch {
+      return ""; // ended meanwhile
+    }
+  };
+  const ids = existsSync("/proc/self/cmdline") ? readdirSync("/proc").filter((name) => /^\d+$/.test(name)) : [];
+  return ids.map(line).filter((text) => text.includes(path));
+}

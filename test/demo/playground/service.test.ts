@@ -53,7 +53,7 @@ describe("a study of the real fixture", () => {
       [1 / 4, true],
       [1, false],
     ]);
-    // README.md: svdq attend, span 256, head.
+    // docs/costs.md: svdq attend, span 256, head.
     expect(points[1].outputError).toBeCloseTo(0.0304, 4);
     const quality = page.last("quality").points;
     const [keyNow, valueNow] = quality.filter(({ family }) => family === "now");
@@ -67,7 +67,7 @@ describe("a study of the real fixture", () => {
     // Keeps the analysis: only bits of keys change.
     await page.study(2);
     const { sizes } = page.last("sizes");
-    // README.md: svdq compress.
+    // docs/command-line.md: svdq compress.
     expect(sizes.bytes.keys).toEqual({ codes: 96000, scales: 1164, norms: 0, basis: 32362, means: 768, exact: 52224 });
     expect(totalBytes(sizes.bytes.values)).toBe(153600 + 1848 + 3208 + 45076 + 52224);
     const { picture } = page.last("attention");
