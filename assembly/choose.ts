@@ -29,20 +29,25 @@ export function chooseTokens(
   numbersPtr: usize, standingsPtr: usize, maximaPtr: usize, scratchPtr: usize, count: i32, wanted: i32,
 ): f32 {
   const candidates = gatherCandidates(numbersPtr, standingsPtr, maximaPtr, scratchPtr, count, wanted);
-  const bytes = (<usize>candidates) << 2;
-  const copyPtr = scratchPtr + bytes;
-  memory.copy(copyPtr, scratchPtr, bytes);
-  const least = nthGreatest(copyPtr, candidates, wanted);
+  const least = nthGreatest(scratchPtr, candidates, wanted);
+  const endPtr = numbersPtr + ((<usize>candidates) << 2);
   let equals = wanted;
-  for (let at: usize = 0; at < bytes; at += 4) equals -= <i32>(load<f32>(scratchPtr + at) > least);
+  for (let ptr = numbersPtr; ptr < endPtr; ptr += 4) equals -= <i32>(standingOf(standingsPtr, load<u32>(ptr)) > least);
   let toPtr = numbersPtr;
-  for (let at: usize = 0; at < bytes; at += 4) {
-    const standing = load<f32>(scratchPtr + at);
+  for (let ptr = numbersPtr; ptr < endPtr; ptr += 4) {
+    const token = load<u32>(ptr);
+    const standing = standingOf(standingsPtr, token);
     if (standing < least || (standing == least && equals-- <= 0)) continue;
-    store<u32>(toPtr, load<u32>(numbersPtr + at));
+    store<u32>(toPtr, token);
     toPtr += 4;
   }
   return least;
+}
+
+// @ts-expect-error: decorator
+@inline
+function standingOf(standingsPtr: usize, token: u32): f32 {
+  return load<f32>(standingsPtr + ((<usize>token) << 2));
 }
 
 /**
@@ -63,7 +68,7 @@ function gatherCandidates(
     if (load<f32>(maximaPtr + ((<usize>eight) << 2)) < least) continue;
     const end = min(count, (eight + 1) * EIGHT);
     for (let token = eight * EIGHT; token < end; token++) {
-      const standing = load<f32>(standingsPtr + ((<usize>token) << 2));
+      const standing = standingOf(standingsPtr, token);
       if (standing < least) continue;
       store<u32>(numbersPtr + found, token);
       store<f32>(scratchPtr + found, standing);

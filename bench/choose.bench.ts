@@ -29,7 +29,7 @@ function times({ kernels, heap }: Runtime): { choose: number; rest: number; gath
   const blocks = TOKENS / BLOCK_TOKENS;
   return heap.scratch((frame) => {
     const [scoresPtr, standingsPtr, bestPtr, offsetsPtr, numbersPtr, scratchPtr, listPtr] = [
-      QUERIES * TOKENS, TOKENS, EIGHTS, QUERIES, TOKENS, 2 * TOKENS, blocks,
+      QUERIES * TOKENS, TOKENS, EIGHTS, QUERIES, TOKENS, TOKENS, blocks,
     ].map((n) => frame.reserve(4 * n)); // biome-ignore format: a line
     const blockBytes = PLANES * PLANE_BYTES + BLOCK_TOKENS;
     const [blocksPtr, outPtr] = [blocks, WANTED / BLOCK_TOKENS].map((n) => frame.reserve(n * blockBytes));

@@ -1,12 +1,12 @@
 /**
- * What a budget attends to. Token by token, where leading planes score every token (chosen-tokens.ts); or by blocks of
+ * What a budget attends to. Token by token, where leading planes score every token (choose-tokens.ts); or by blocks of
  * 32, which planes are read by: leading planes or landmarks score them, and the blocks whose best tokens get most
  * attention are taken (docs/adr/0013, 0045). A token that stands out lifts its whole block then.
  */
 import type { Anchors } from "../codec/anchors.ts";
 import { BLOCK_TOKENS } from "../codec/layout.ts";
 import { type AttendCall, type Choice, headsOf, type Segment } from "./attention.ts";
-import { chooseTokens } from "./chosen-tokens.ts";
+import { chooseTokens } from "./choose-tokens.ts";
 import { greatest } from "./greatest.ts";
 import type { GroupTokens } from "./group-tokens.ts";
 import type { Landmarks } from "./landmarks.ts";

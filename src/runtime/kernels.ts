@@ -264,8 +264,8 @@ export interface Kernels {
   ): void;
   /**
    * numbers (wanted) u32, rising: the tokens of the greatest standings (count) f32, the first of equals. Returns the least
-   * standing chosen. wanted from 1 to count; maxima as `standings` makes them. numbersPtr has room for count numbers,
-   * scratchPtr for 2 * count f32.
+   * standing chosen. wanted from 1 to count; maxima as `standings` makes them. numbersPtr and scratchPtr have
+   * room for count numbers each.
    */
   chooseTokens(
     numbersPtr: number,

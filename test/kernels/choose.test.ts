@@ -41,7 +41,7 @@ function choose(runtime: Runtime, arena: Arena, standings: Float32Array, wanted:
   const all = new Float32Array(32 * Math.ceil(count / 32)).fill(-Infinity);
   all.set(standings);
   const maxima = Float32Array.from({ length: all.length / 8 }, (_, i) => Math.max(...all.subarray(8 * i, 8 * i + 8)));
-  const [numbersPtr, scratchPtr] = [arena.out(4 * count), arena.out(8 * count)];
+  const [numbersPtr, scratchPtr] = [arena.out(4 * count), arena.out(4 * count)];
   const [standingsPtr, maximaPtr] = [arena.put(all), arena.put(maxima)];
   const least = runtime.kernels.chooseTokens(numbersPtr, standingsPtr, maximaPtr, scratchPtr, count, wanted);
   return { numbers: arena.u32(numbersPtr, wanted), least };
