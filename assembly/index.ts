@@ -1,18 +1,19 @@
 // The ABI: what the module exports. No logic here.
 
+export { chooseTokens, standings } from "./choose";
 export { mixRows, scoreRows } from "./dense";
 export { eigen, jacobiSvd } from "./eigen";
 export { multiply, transpose } from "./matrix";
 export { blockWeights, foldMix, mixPlanes } from "./mix";
 export { mean, secondMoment } from "./moments";
-export { packPlanes, unpackPlanes } from "./planes";
+export { gatherTokens, packPlanes, unpackPlanes } from "./planes";
 export { project, synthesize } from "./project";
 export { bookError, channelStatistics, decode, encode, encodeSteps, prepareBook } from "./quantize";
 export { decodeRange, encodeRange, resetModels } from "./range";
 export { rotate } from "./rotary";
 export { countNonFinite, gatherRows, narrowF16, rowNorms, scaleRows, scatterRows, widenBf16, widenF16 } from "./rows";
 export { blockMaxima, scorePlanes, scoreTables } from "./score";
-export { exponentials, softmax } from "./softmax";
+export { exponentials, sampledExponentials, softmax } from "./softmax";
 export { leadingEigen } from "./subspace";
 
 // Offsets and sizes that the host compares with src/codec/layout.ts when it loads a module.

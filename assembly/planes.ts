@@ -64,6 +64,34 @@ export function unpackPlanes(
   }
 }
 
+export function gatherTokens(
+  outPtr: usize, blocksPtr: usize, tokensPtr: usize, count: i32, offsetBytes: i32, planes: i32, codeBytes: i32,
+): void {
+  const planeBytes = PLANE_BYTES * <usize>planes;
+  const outBytes = planeBytes + <usize>codeBytes;
+  for (; count > 0; count -= <i32>BLOCK_TOKENS, tokensPtr += 4 * BLOCK_TOKENS, outPtr += outBytes) {
+    memory.fill(outPtr, 0, outBytes);
+    const here = min(count, <i32>BLOCK_TOKENS);
+    for (let i = 0; i < here; i++) {
+      const token = load<u32>(tokensPtr + ((<usize>i) << 2));
+      const blockPtr = <usize>load<u32>(blocksPtr + (<usize>(token >> 5) << 2)) + <usize>offsetBytes;
+      const toPtr = outPtr + <usize>(i & 15);
+      moveNibbles(toPtr, blockPtr + <usize>(token & 15), planeBytes, (token & 16) >> 2, (i & 16) >> 2);
+      if (codeBytes) store<u8>(outPtr + planeBytes + <usize>i, load<u8>(blockPtr + planeBytes + <usize>(token & 31)));
+    }
+  }
+}
+
+/** One token's nibble of each plane, into places that are zero. */
+// @ts-expect-error: decorator
+@inline
+function moveNibbles(toPtr: usize, fromPtr: usize, planeBytes: usize, fromShift: u32, toShift: u32): void {
+  for (let at: usize = 0; at < planeBytes; at += PLANE_BYTES) {
+    const nibble = (<u32>load<u8>(fromPtr + at) >> fromShift) & 15;
+    store<u8>(toPtr + at, <u8>(<u32>load<u8>(toPtr + at) | (nibble << toShift)));
+  }
+}
+
 // @ts-expect-error: decorator
 @inline
 function join(lowU8x16: v128, highU8x16: v128): v128 {

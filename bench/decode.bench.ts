@@ -45,6 +45,13 @@ export default async function (runtime: Runtime): Promise<BenchRow[]> {
   return rows;
 }
 
+/** What `attend` is timed with. */
+const CALLS = [
+  { what: "attend" },
+  { what: "attend, budget 1/32 of the tokens", budget: 1 / 32 },
+  { what: "attend, budget 1/32 in blocks", budget: 1 / 32, selection: "blocks" },
+] as const;
+
 async function compare(
   runtime: Runtime,
   length: number,
@@ -65,11 +72,11 @@ async function compare(
   const peers = length <= MOST_PEER_TOKENS ? await peerTimes(denseRows(one, layers)) : [];
   const shape = wide ? "32/8 heads of 128" : "9/3 heads of 64";
   const found: BenchRow[] = [];
-  for (const budget of [null, 1 / 32]) {
+  for (const { what, ...given } of CALLS) {
     const coded = { ...one.coded, geometry: { ...one.coded.geometry, layerCount: layers } };
     coded.layers = Array.from({ length: layers }, () => one.coded.layers[0]);
     coded.layerNumbers = coded.layers.map((_, i) => i);
-    const cache = KvCache.open(runtime, coded, { budget });
+    const cache = KvCache.open(runtime, coded, given);
     const out = new Float32Array(one.queries[0].length);
     let turn = 0;
     const ms = measure(() => {
@@ -78,9 +85,8 @@ async function compare(
     }, 400);
     const stats = cache.stats();
     const note = `${(bytes / 2 / (stats.bytes.total / layers)).toFixed(1)} times less memory than f16; mixed ${((100 * stats.attended.mixedBlocks) / stats.attended.blocks).toFixed(0)} % of blocks`;
-    const what = budget === null ? "attend" : "attend, budget 1/32";
     found.push(row("decode", `${what}, ${shape}, ${length} tokens, ${name}`, ms, "f32 kernels", dense.attend, note));
-    if (budget === null) {
+    if (what === "attend") {
       const ours = scoreTime(runtime, one, layers);
       for (const peer of peers)
         found.push(row("decode", `${what}, ${shape}, ${length} tokens, ${name}`, ms, peer.peer, peer.milliseconds));
@@ -172,7 +178,7 @@ function scoreTime(runtime: Runtime, one: LongCache, layers: number): number {
       const settings = { ...DEFAULT_CACHE_OPTIONS, budgetTokens: undefined };
       const call = { runtime, layer, queriesPtr, shared: one.queryHeads / kvHeads, settings, report: noReport() };
       const heads = { first: 0, end: kvHeads };
-      const part = { segment, first: 0, blocks: codedCount / BLOCK_TOKENS, chosen: [] };
+      const part = { segment, first: 0, slotBlocks: codedCount / BLOCK_TOKENS, blocks: [] };
       const slots = {
         ptr: slotsPtr,
         stride: codedCount,

@@ -1,8 +1,11 @@
 /** The public names. */
 
 export { type FingerprintInput, fingerprintOf } from "./archive/checksum.ts";
+export { type ExtendOptions, extendCache } from "./archive/extend.ts";
 export type { ByteSource, RandomAccess } from "./archive/random-access.ts";
 export { decodeArchive, openArchive, type PartOptions, readArchive } from "./archive/reader.ts";
+export { joinTokenChunks } from "./archive/token-join.ts";
+export { type SplitOptions, splitByTokens, type TokenChunk } from "./archive/token-split.ts";
 export { archiveStream, decodeArchiveStream } from "./archive/web-streams.ts";
 export { encodeArchive, writeArchive } from "./archive/writer.ts";
 export type { AttendReport } from "./cache/attention.ts";

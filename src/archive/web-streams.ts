@@ -28,7 +28,7 @@ export function archiveStream(cache: CodedCache): ReadableStream<Uint8Array<Arra
 /**
  * A cache of a stream's bytes. Layers are read as they come: beside the cache there are the sections of one layer in
  * memory (version 3: all that has come, since rests follow). FormatError where the bytes are no archive; the stream is
- * cancelled then, and where `signal` stops it.
+ * cancelled then, and where `signal` stops it, which it does at once, also while bytes are waited for.
  */
 export async function decodeArchiveStream(
   stream: ReadableStream<Uint8Array>,
@@ -42,6 +42,8 @@ export async function decodeArchiveStream(
   } catch (error) {
     await source.cancel(error);
     throw error;
+  } finally {
+    source.release();
   }
 }
 
@@ -83,6 +85,17 @@ class ExactReader {
     this.#reader = stream.getReader();
     this.#name = name;
     this.#signal = signal;
+    signal?.addEventListener("abort", this.#stop);
+  }
+
+  /** A read that waits ends when its stream is cancelled. */
+  readonly #stop = (): void => {
+    void this.cancel(this.#signal?.reason);
+  };
+
+  /** The signal may live on, and be heard by many. */
+  release(): void {
+    this.#signal?.removeEventListener("abort", this.#stop);
   }
 
   /** Memory is taken as bytes come, not as they are claimed. */
@@ -102,7 +115,7 @@ class ExactReader {
 
   async expectEnd(): Promise<void> {
     while (this.#left.length === 0) {
-      const { value, done } = await this.#reader.read();
+      const { value, done } = await this.#read();
       if (done) return;
       this.#left = new Uint8Array(value);
     }
@@ -114,9 +127,15 @@ class ExactReader {
     await this.#reader.cancel(reason).catch(() => undefined);
   }
 
-  async #pull(wanted: number, have: number): Promise<void> {
+  async #read() {
     this.#signal?.throwIfAborted();
-    const { value, done } = await this.#reader.read();
+    const result = await this.#reader.read();
+    this.#signal?.throwIfAborted();
+    return result;
+  }
+
+  async #pull(wanted: number, have: number): Promise<void> {
+    const { value, done } = await this.#read();
     if (done) throw new FormatError(`${this.#name}: length: expected at least ${wanted} bytes, got ${have}`, have);
     if (!(value instanceof Uint8Array))
       throw new TypeError(`${this.#name}: expected chunks of bytes, got ${typeof value}`);

@@ -56,11 +56,13 @@ export function* fitSteps(
     keys.push(...withKeys((ptr) => encodeKeys(runtime, geometry, rotary, options, range, ptr, [basis], [plan])));
     yield;
   }
-  const values = runtime.heap.scratch((frame) => {
-    const ptr = tensorOf(runtime, frame, geometry, sinks, recent, held, (rows) => rows.valuePtr(0));
-    const found = analyseValues(runtime, geometry, options, range, ptr);
-    return encodeValues(runtime, geometry, options, range, ptr, found);
-  });
+  const withValues = <T>(work: (valuesPtr: number) => T): T =>
+    runtime.heap.scratch((frame) =>
+      work(tensorOf(runtime, frame, geometry, sinks, recent, held, (rows) => rows.valuePtr(0))),
+    );
+  const found = withValues((ptr) => analyseValues(runtime, geometry, options, range, ptr));
+  yield;
+  const values = withValues((ptr) => encodeValues(runtime, geometry, options, range, ptr, found));
   return { keys, values };
 }
 

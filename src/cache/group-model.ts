@@ -7,20 +7,13 @@ import type { Anchors } from "../codec/anchors.ts";
 import { basisRows } from "../codec/basis-codes.ts";
 import type { CodedGroup } from "../codec/coded.ts";
 import { fromHalf } from "../codec/half.ts";
-import {
-  channelCount,
-  countWidths,
-  PLANE_BYTES,
-  planeCount,
-  roundUp,
-  valueBlockBytes,
-  type WidthCounts,
-} from "../codec/layout.ts";
+import { countWidths, PLANE_BYTES, planeCount, roundUp, valueBlockBytes, type WidthCounts } from "../codec/layout.ts";
 import { normLevels } from "../codec/norms.ts";
 import { putF32 } from "../codec/tensors.ts";
 import { BlockPool } from "../runtime/blocks.ts";
 import type { Frame } from "../runtime/heap.ts";
 import type { Runtime } from "../runtime/runtime.ts";
+import { type ChannelSets, channelSets, type PutSlice } from "./channel-sets.ts";
 import { mixLevels, partLevels } from "./part-levels.ts";
 
 /** A group without its tokens. */
@@ -48,8 +41,6 @@ export class GroupModel {
   readonly order: number[] | undefined;
   readonly channels: number;
   readonly counts: WidthCounts;
-  /** Keys: the channels that selection scans. */
-  readonly leading: WidthCounts;
   readonly planes: number;
   readonly blockBytes: number;
   readonly pool: BlockPool;
@@ -63,10 +54,10 @@ export class GroupModel {
   readonly #analysisPtr: number;
   /** Keys: (dim) f32. */
   readonly centrePtr: number;
-  /** A kv head: keys (headDim, channels + 1) f32 in `order`, the centre last; values (channels, headDim) f32. */
+  /** Keys: channels as they are scored; none for values. */
+  readonly sets: ChannelSets | undefined;
+  /** Values: (channels, headDim) f32 a kv head. */
   readonly slicePtrs: number[];
-  /** Keys: the same of the leading channels alone, (headDim, leading channels + 1). */
-  readonly leadingSlicePtrs: number[];
   readonly #runtime: Runtime;
   readonly #reserved: number[] = [];
   readonly #blockUses = new Map<number, number>();
@@ -82,7 +73,6 @@ export class GroupModel {
     this.dim = shape.headCount * headDim;
     this.channels = shape.books.length;
     this.counts = countWidths(shape.books.map((book) => book.width));
-    this.leading = leadingCounts(this.counts);
     this.planes = planeCount(this.counts);
     this.blockBytes = blockBytesOf(this.role, this.planes);
     this.pool = new BlockPool(runtime.heap, this.blockBytes, slabBlocks(this.blockBytes));
@@ -97,14 +87,14 @@ export class GroupModel {
       this.normsPtr = shape.norms ? this.#put(normLevels(shape.norms)) : 0;
       this.centrePtr = isKeys ? this.#put(centre) : 0;
       this.#analysisPtr = this.#putHalves(fitAnalysis(runtime, rows, this.dim, diagonalRoots(shape, headDim)));
-      this.slicePtrs = Array.from({ length: shape.headCount }, (_, head) =>
-        this.#put(isKeys ? this.#keySlice(rows, centre, head, this.channels) : this.#valueSlice(rows, head)),
-      );
-      const few = channelCount(this.leading);
-      this.leadingSlicePtrs =
-        few === this.channels || !isKeys
-          ? this.slicePtrs
-          : this.slicePtrs.map((_, head) => this.#put(this.#keySlice(rows, centre, head, few)));
+      this.sets = isKeys
+        ? channelSets(this.counts, shape.headCount, this.levelsPtr, (...slice) =>
+            this.#put(this.#keySlice(rows, centre, ...slice)),
+          )
+        : undefined;
+      this.slicePtrs = isKeys
+        ? []
+        : Array.from({ length: shape.headCount }, (_, head) => this.#put(this.#valueSlice(rows, head)));
     } catch (error) {
       this.release();
       throw error;
@@ -190,13 +180,18 @@ export class GroupModel {
     return ptr;
   }
 
-  #keySlice(rows: Float32Array, centre: Float32Array, head: number, channels: number): Float32Array {
+  #keySlice(
+    rows: Float32Array,
+    centre: Float32Array,
+    ...[head, first, end, withCentre]: Parameters<PutSlice>
+  ): Float32Array {
     const { headDim, dim, order } = this;
-    const slice = new Float32Array(headDim * (channels + 1));
+    const columns = end - first + 1;
+    const slice = new Float32Array(headDim * columns);
     for (let d = 0; d < headDim; d++) {
       const at = head * headDim + (order ? order[d] : d);
-      for (let c = 0; c < channels; c++) slice[d * (channels + 1) + c] = rows[c * dim + at];
-      slice[d * (channels + 1) + channels] = centre[at];
+      for (let c = first; c < end; c++) slice[d * columns + c - first] = rows[c * dim + at];
+      if (withCentre) slice[d * columns + columns - 1] = centre[at];
     }
     return slice;
   }
@@ -210,12 +205,6 @@ export class GroupModel {
     }
     return slice;
   }
-}
-
-/** The channels of 8 and 4 bits, which hold most of the variance; all where there are none. */
-function leadingCounts(counts: WidthCounts): WidthCounts {
-  const leading = { ...counts, count2: 0, count1: 0 };
-  return channelCount(leading) > 0 ? leading : counts;
 }
 
 /**

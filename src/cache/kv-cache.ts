@@ -362,9 +362,9 @@ export class KvCache {
   }
 
   #settings(layer: LayerCache): AttendSettings {
-    const { scoreStep, mixTolerance, budget } = this.options;
+    const { scoreStep, mixTolerance, budget, selection } = this.options;
     const budgetTokens = budget === null ? undefined : Math.ceil(budget < 1 ? budget * layer.codedCount : budget);
-    return { scoreStep, mixTolerance, budgetTokens };
+    return { scoreStep, mixTolerance, budgetTokens, selection };
   }
 
   #count(report: AttendReport): void {

@@ -22,6 +22,7 @@ import {
   type AttendCall,
   type AttendReport,
   attendLayer,
+  inspectScores,
   type LayerTokens,
   noReport,
   scoresByPosition,
@@ -183,7 +184,7 @@ export class LayerCache {
     if (this.isFitted) this.#code(this.#reserve(this.#recent.count, this.#place.options.recent));
   }
 
-  attend(call: Omit<AttendCall, "runtime" | "layer" | "report" | "inspect">, outPtr: number): AttendReport {
+  attend(call: Omit<AttendCall, "runtime" | "layer" | "report">, outPtr: number): AttendReport {
     const { runtime, geometry, options } = this.#place;
     const { queriesPtr, shared } = call;
     const count = geometry.kvHeads * shared * geometry.headDim;
@@ -191,18 +192,18 @@ export class LayerCache {
     const report = noReport();
     const measures = options.monitorEvery > 0 && ++this.#attends % options.monitorEvery === 0;
     this.#withTokens((layer) => {
-      if (call.settings.budgetTokens !== undefined) this.#segments.updateLandmarks(layer);
+      if (call.settings.budgetTokens !== undefined) this.#segments.prepareSelection(layer);
       const whole: AttendCall = { ...call, runtime, layer, report };
-      if (measures) whole.inspect = (slots) => this.#alarm(this.#segments.monitor.measure(whole, slots));
+      if (measures) inspectScores(whole, (slots) => this.#alarm(this.#segments.monitor.measure(whole, slots)));
       attendLayer(whole, outPtr);
     });
     return report;
   }
 
   /** Scores as `attend` would weigh them, by position; nothing is counted or noted. */
-  scores(call: Omit<AttendCall, "runtime" | "layer" | "report" | "inspect">, out: Float32Array): void {
+  scores(call: Omit<AttendCall, "runtime" | "layer" | "report">, out: Float32Array): void {
     this.#withTokens((layer) => {
-      if (call.settings.budgetTokens !== undefined) this.#segments.updateLandmarks(layer);
+      if (call.settings.budgetTokens !== undefined) this.#segments.prepareSelection(layer);
       const whole = { ...call, runtime: this.#place.runtime, layer, report: noReport() };
       scoresByPosition(whole, this.length, out);
     });

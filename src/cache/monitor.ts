@@ -3,11 +3,9 @@
  * sampling, Vitter 1985), keep their exact keys for the purpose. The error is the divergence between the attention that
  * the samples get among themselves, exact against coded: errors of scores count where attention is.
  */
-import { BLOCK_TOKENS } from "../codec/layout.ts";
 import type { Heap } from "../runtime/heap.ts";
-import type { AttendCall, Slots } from "./attention.ts";
+import type { AttendCall, SegmentSlots, Slots } from "./attention.ts";
 import type { ExactRows } from "./exact-rows.ts";
-import { keyGroupOf } from "./group-tokens.ts";
 
 const SAMPLES = 64;
 /** Part of a new measurement in the running error. */
@@ -77,19 +75,13 @@ export class Monitor {
   }
 }
 
-/** Slot of a token in the scores of a kv head, or -1 where its block is not attended to. */
-function slotOf(slots: Slots, position: number, head: number): number {
-  const part = slots.parts.findLast(({ segment }) => segment.position <= position);
-  if (!part) return -1;
-  const { keys, position: first } = part.segment;
-  const chosen = part.chosen[keyGroupOf(keys, head)];
-  const token = position - first;
-  const block = Math.floor(token / BLOCK_TOKENS);
-  const place = chosen ? chosen.indexOf(block) : block;
-  return place < 0 ? -1 : part.first + place * BLOCK_TOKENS + (token % BLOCK_TOKENS);
+/** Slot of a coded token, in slots of all of them. */
+function slotOf({ parts }: Slots, position: number): number {
+  const part = parts.findLast(({ segment }) => segment.position <= position) as SegmentSlots;
+  return part.first + position - part.segment.position;
 }
 
-/** Mean divergence over queries, among the samples that have slots. */
+/** Mean divergence over queries; undefined for fewer than two samples. */
 function errorOf(
   { runtime, layer, queriesPtr, shared }: AttendCall,
   slots: Slots,
@@ -97,35 +89,30 @@ function errorOf(
   rowDim: number,
   samples: number[],
 ): number | undefined {
-  if (samples.length === 0) return undefined;
+  const count = samples.length;
+  if (count < 2) return undefined;
   const { kernels, heap } = runtime;
   const { headDim } = layer;
   const scale = 1 / Math.sqrt(headDim);
-  let [total, queries] = [0, 0];
+  const slotsOf = samples.map((sample) => slotOf(slots, sample));
+  let total = 0;
   heap.scratch((frame) => {
     const [exactPtr, codedPtr] = [frame.reserve(4 * shared * SAMPLES), frame.reserve(4 * SAMPLES)];
     for (let head = slots.heads.first; head < slots.heads.end; head++) {
-      const slotsOf = samples.map((sample) => slotOf(slots, sample, head));
-      const used = slotsOf.flatMap((slot, i) => (slot >= 0 ? [{ slot, i }] : []));
-      if (used.length < 2) continue;
       const keysPtr = samplesPtr + 4 * head * headDim;
       const queryPtr = queriesPtr + 4 * head * shared * headDim;
-      kernels.scoreRows(exactPtr, keysPtr, queryPtr, samples.length, headDim, shared, rowDim, SAMPLES);
+      kernels.scoreRows(exactPtr, keysPtr, queryPtr, count, headDim, shared, rowDim, SAMPLES);
       for (let q = 0; q < shared; q++) {
         const rowPtr = exactPtr + 4 * q * SAMPLES;
         const scores = heap.f32(slots.ptr + 4 * (head * shared + q) * slots.stride, slots.exactFirst);
-        const coded = Float32Array.from(used, ({ slot }) => scores[slot]);
-        const exact = heap.f32(rowPtr, SAMPLES);
-        exact.set(Float32Array.from(used, ({ i }) => exact[i]));
-        heap.f32(codedPtr, used.length).set(coded);
-        kernels.softmax(rowPtr, rowPtr, used.length, scale);
-        kernels.softmax(codedPtr, codedPtr, used.length, scale);
-        total += divergence(heap.f32(rowPtr, used.length), heap.f32(codedPtr, used.length));
-        queries++;
+        heap.f32(codedPtr, count).set(slotsOf.map((slot) => scores[slot]));
+        kernels.softmax(rowPtr, rowPtr, count, scale);
+        kernels.softmax(codedPtr, codedPtr, count, scale);
+        total += divergence(heap.f32(rowPtr, count), heap.f32(codedPtr, count));
       }
     }
   });
-  return queries > 0 ? total / queries : undefined;
+  return total / (shared * (slots.heads.end - slots.heads.first));
 }
 
 /**

@@ -13,10 +13,13 @@ export interface CacheOptions extends Omit<CodecOptions, "metric" | "attentionWe
   scoreStep: number;
   /** Part of each query's weight whose values may be left out of the mix, a segment and value group. */
   mixTolerance: number;
-  /** Coded tokens to attend to, below 1 a part of them, in whole blocks; null: all. Sinks and recent are always in. */
+  /** Coded tokens to attend to, below 1 a part of them; null: all. Sinks and recent are always in. */
   budget: number | null;
-  /** What chooses the tokens of a budget: leading planes, or landmarks (always where spans are shorter than a block). */
-  selection: "planes" | "landmarks";
+  /**
+   * What a budget chooses: each kv head's own tokens or, for a group of heads, whole blocks of 32, both by leading planes;
+   * or such blocks by landmarks (always where spans are shorter than a block).
+   */
+  selection: (typeof SELECTIONS)[number];
   /** A layer is fitted again where its basis misses more than this many times what it missed at first; null: never. */
   driftLimit: number | null;
   /** Every so many calls of `attend` a layer's attention among sampled tokens is compared with exact scores; 0: never. */
@@ -29,6 +32,8 @@ export interface CacheOptions extends Omit<CodecOptions, "metric" | "attentionWe
   targetBytes: number | null;
   onEvent: ((event: CacheEvent) => void) | null;
 }
+
+export const SELECTIONS = ["tokens", "blocks", "landmarks"] as const;
 
 export const DEFAULT_CACHE_OPTIONS: CacheOptions = {
   keyBits: 1.25,
@@ -43,7 +48,7 @@ export const DEFAULT_CACHE_OPTIONS: CacheOptions = {
   scoreStep: 0.0005,
   mixTolerance: 0.002,
   budget: null,
-  selection: "planes",
+  selection: "tokens",
   driftLimit: 2,
   monitorEvery: 64,
   monitorLimit: 0.25,
@@ -60,8 +65,9 @@ export function checkCacheOptions(given: Partial<CacheOptions>): CacheOptions {
   expectNumber("scoreStep", options.scoreStep, 1e-6, 1);
   expectNumber("mixTolerance", options.mixTolerance, 0, 1);
   if (options.budget !== null) expectNumber("budget", options.budget, Number.MIN_VALUE, 2 ** 31);
-  if (options.selection !== "planes" && options.selection !== "landmarks") {
-    throw new RangeError(`selection: expected "planes" or "landmarks", got ${String(options.selection)}`);
+  if (!SELECTIONS.includes(options.selection)) {
+    const expected = SELECTIONS.map((selection) => `"${selection}"`).join(", ");
+    throw new RangeError(`selection: expected ${expected}, got ${String(options.selection)}`);
   }
   if (options.driftLimit !== null) expectNumber("driftLimit", options.driftLimit, 1, 1e6);
   expectInteger("monitorEvery", options.monitorEvery, 0, 1 << 20);

@@ -33,6 +33,7 @@ export function lowerSegment(runtime: Runtime, segments: Segment[], anchors: Anc
     }
     for (const landmarks of segment.landmarks) landmarks?.dispose();
     segment.landmarks.length = 0;
+    segment.means = undefined;
     return true;
   }
   return false;

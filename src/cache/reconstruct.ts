@@ -29,8 +29,8 @@ export function scoreReconstructed(
   const { model } = group;
   const { headDim } = layer;
   const heads = headsWithin(group, slots.heads);
-  for (let at = 0; at < part.blocks; at += BLOCKS_AT_A_TIME) {
-    const count = Math.min(BLOCKS_AT_A_TIME, part.blocks - at);
+  for (let at = 0; at < part.slotBlocks; at += BLOCKS_AT_A_TIME) {
+    const count = Math.min(BLOCKS_AT_A_TIME, part.slotBlocks - at);
     const mine = Array.from({ length: count }, (_, i) => blocks?.[at + i] ?? at + i);
     runtime.heap.scratch((frame) => {
       const rowsPtr = reconstructRows(runtime, frame, layer, part.segment, group, mine);

@@ -6,7 +6,6 @@ import {
   MOST_SET_PLANES,
   MOST_SET_QUERIES,
   PLANE_BYTES,
-  planeCount,
   roundUp,
   scoreScratchBytes,
   scoreSetBytes,
@@ -21,6 +20,7 @@ import {
   type SegmentSlots,
   type Slots,
 } from "./attention.ts";
+import type { ChannelSets } from "./channel-sets.ts";
 import { putGroup } from "./descriptor.ts";
 import type { GroupTokens } from "./group-tokens.ts";
 import { latentQueries } from "./latent-queries.ts";
@@ -57,29 +57,29 @@ export function scoreGroup(
   slots: Slots,
   blocks?: number[],
 ): void {
-  if (part.blocks === 0) return;
+  if (part.slotBlocks === 0) return;
   const { layer, shared, report } = call;
   const heads = headsWithin(group, slots.heads);
   if (heads.first >= heads.end) return;
   const rowPtr = (query: number): number => slots.ptr + 4 * (query * slots.stride + part.first);
   if (isScoredOnPlanes(layer.anchors, group)) {
-    const runs = runsOf(layer.anchors, 0, part.blocks, blocks);
+    const runs = runsOf(layer.anchors, 0, part.slotBlocks, blocks);
     eachQuerySet(call, group, heads, (head, query, count) => {
       const rows = { ptr: rowPtr(query), stride: slots.stride };
-      scoreRuns(call, part.segment, group, head, query, count, runs, false, rows);
+      scoreRuns(call, part.segment, group, head, query, count, runs, "all", rows);
     });
   } else {
     scoreReconstructed(call, part, group, slots, blocks);
   }
   // Planes count once, however many passes over heads there are.
   if (heads.first === group.model.shape.firstHead)
-    report.scoredKeyBytes += part.blocks * group.model.planes * PLANE_BYTES;
+    report.scoredKeyBytes += part.slotBlocks * group.model.planes * PLANE_BYTES;
   const used = group.count % BLOCK_TOKENS;
   const hasLast = !blocks || blocks[blocks.length - 1] === group.blocks.length - 1;
   if (used === 0 || !hasLast) return;
   for (let q = heads.first * shared; q < heads.end * shared; q++) {
     const free = BLOCK_TOKENS - used;
-    call.runtime.heap.f32(rowPtr(q) + 4 * (part.blocks * BLOCK_TOKENS - free), free).fill(-Infinity);
+    call.runtime.heap.f32(rowPtr(q) + 4 * (part.slotBlocks * BLOCK_TOKENS - free), free).fill(-Infinity);
   }
 }
 
@@ -110,7 +110,10 @@ export function runsOf({ least }: Anchors, from: number, count: number, blocks?:
   return runs;
 }
 
-/** Scores of up to four queries of one kv head on runs of blocks; with `leadingOnly` by the leading channels alone. */
+/**
+ * Scores of up to four queries of one kv head on runs of blocks, by some of the channels. blocksPtr: u32 addresses of the
+ * planes of these channels in the blocks of all runs, one after the other; not given: those of the group's own blocks.
+ */
 export function scoreRuns(
   call: AttendCall,
   segment: Segment,
@@ -119,17 +122,18 @@ export function scoreRuns(
   query: number,
   count: number,
   runs: BlockRun[],
-  leadingOnly: boolean,
+  which: keyof ChannelSets,
   rows: ScoreRows,
+  blocksPtr?: number,
 ): void {
   const { runtime, layer, queriesPtr, settings } = call;
   const { kernels, heap } = runtime;
   const { model } = group;
   const { headDim, anchors } = layer;
-  const counts = leadingOnly ? model.leading : model.counts;
-  const planes = planeCount(counts);
-  const channels = channelCount(counts);
-  const slicePtr = (leadingOnly ? model.leadingSlicePtrs : model.slicePtrs)[head];
+  const set = (model.sets as ChannelSets)[which];
+  const { planes } = set;
+  const channels = channelCount(set.counts);
+  const slicePtr = set.slicePtrs[head];
   const setBytes = scoreSetBytes(planes, count);
   const leastStep = settings.scoreStep * Math.sqrt(headDim);
   heap.scratch((frame) => {
@@ -138,8 +142,8 @@ export function scoreRuns(
     const latentsPtr = frame.reserve(4 * (channels + 1) * rowCount);
     const setsPtr = frame.reserve(setBytes * sets);
     const scratchPtr = frame.reserve(scoreScratchBytes(planes, count));
-    const groupPtr = putGroup(heap, frame, model, count, 0, counts);
-    const addressesPtr = putAddresses(runtime, frame, group, runs);
+    const groupPtr = putGroup(heap, frame, set, count);
+    const addressesPtr = blocksPtr ?? putAddresses(runtime, frame, group, runs);
     let block = 0;
     for (let at = 0; at < runs.length; ) {
       const spans = spansFrom(runs, at, sets, anchors);

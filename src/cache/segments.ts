@@ -13,6 +13,8 @@ import type { LayerPlace } from "./layer-cache.ts";
 import { Monitor } from "./monitor.ts";
 import { lowerSegment } from "./precision.ts";
 import { isScoredOnPlanes } from "./score.ts";
+import { choosesTokens } from "./selection.ts";
+import { ValueMeans } from "./value-means.ts";
 
 /** Tokens that leave `recent`, part by part, and the blocks reserved for them: one a group and part. */
 export interface Overflow {
@@ -115,6 +117,7 @@ export class Segments {
       const kept = Math.min(left, segment.keys[0].count);
       for (const group of groupsOf(segment)) group.truncate(kept);
       for (const landmarks of segment.landmarks) landmarks?.truncate(Math.ceil(kept / BLOCK_TOKENS));
+      segment.means?.truncate(Math.floor(kept / BLOCK_TOKENS));
       left -= kept;
     }
     while (this.#list.length > 1 && this.#list[this.#list.length - 1].keys[0].count === 0) {
@@ -144,10 +147,14 @@ export class Segments {
     }
   }
 
-  /** Brings landmarks up to the tokens, where selection goes by them. */
-  updateLandmarks(layer: LayerTokens): void {
+  /** Brings what selection goes by up to the tokens. */
+  prepareSelection(layer: LayerTokens): void {
     const { options, runtime, anchors } = this.#place;
     for (const segment of layer.segments) {
+      if (choosesTokens(options, anchors, segment)) {
+        segment.means ??= new ValueMeans();
+        segment.means.update(runtime, layer, segment);
+      }
       segment.keys.forEach((group, i) => {
         if (options.selection !== "landmarks" && isScoredOnPlanes(anchors, group)) return;
         segment.landmarks[i] ??= new Landmarks(runtime, group.model.dim);

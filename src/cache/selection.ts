@@ -1,64 +1,77 @@
 /**
- * Token selection by blocks of 32: leading planes (or landmarks) score every token, and the blocks whose best tokens get
- * most attention are attended to (docs/adr/0013). A block is what planes are read by; a token that stands out lifts its
- * whole block.
+ * What a budget attends to. Token by token, where leading planes score every token (choose-tokens.ts); or by blocks of
+ * 32, which planes are read by: leading planes or landmarks score them, and the blocks whose best tokens get most
+ * attention are taken (docs/adr/0013, 0045). A token that stands out lifts its whole block then.
  */
-import { BLOCK_TOKENS, PLANE_BYTES, planeCount } from "../codec/layout.ts";
-import { type AttendCall, headsWithin, type Segment } from "./attention.ts";
+import type { Anchors } from "../codec/anchors.ts";
+import { BLOCK_TOKENS } from "../codec/layout.ts";
+import { type AttendCall, type Choice, headsOf, type Segment } from "./attention.ts";
+import { chooseTokens } from "./choose-tokens.ts";
+import { greatest } from "./greatest.ts";
 import type { GroupTokens } from "./group-tokens.ts";
 import type { Landmarks } from "./landmarks.ts";
-import { eachQuerySet, runsOf, scoreRuns } from "./score.ts";
+import type { CacheOptions } from "./options.ts";
+import { BLOCKS_AT_A_TIME, scanHead, scannedBytes } from "./scan.ts";
+import { isScoredOnPlanes } from "./score.ts";
 
-/** Scores of so many blocks of four queries stay in the second cache. */
-const BLOCKS_AT_A_TIME = 256;
+/** What of a segment is attended to with `budget` of its tokens, or without one. */
+export function choose(call: AttendCall, segment: Segment, budget: number | undefined): Choice {
+  const { keys, landmarks } = segment;
+  const [{ count, blocks: all }] = keys;
+  if (budget === undefined || budget >= count) return { slotBlocks: all.length, blocks: [] };
+  const slotBlocks = Math.ceil(budget / BLOCK_TOKENS);
+  if (choosesTokens(call.settings, call.layer.anchors, segment)) {
+    const tokens = keys.flatMap((group) => {
+      call.report.scannedKeyBytes += scannedBytes(group);
+      return headsOf(group).map((head) => chooseTokens(call, segment, group, head, budget));
+    });
+    return { slotBlocks, blocks: [], tokens };
+  }
+  if (slotBlocks >= all.length) return { slotBlocks: all.length, blocks: [] };
+  const blocks = keys.map((group, i) => chooseBlocks(call, segment, group, slotBlocks, landmarks[i]));
+  return { slotBlocks: blocks[0].length, blocks };
+}
 
-/** Rising numbers of the `budget` blocks, and outliers, that a key group's queries attend to; undefined for all. */
-export function chooseBlocks(
+/** Tokens are chosen where planes can be scored; blocks elsewhere. */
+export const choosesTokens = (
+  { selection }: Pick<CacheOptions, "selection">,
+  anchors: Anchors,
+  { keys }: Segment,
+): boolean => selection === "tokens" && keys.every((group) => isScoredOnPlanes(anchors, group));
+
+/** Rising numbers of the `budget` blocks, and outliers, that a key group's queries attend to. */
+function chooseBlocks(
   call: AttendCall,
   segment: Segment,
   group: GroupTokens,
-  budget: number | undefined,
+  budget: number,
   landmarks?: Landmarks,
-): number[] | undefined {
+): number[] {
   const blocks = group.blocks.length;
-  if (budget === undefined || budget >= blocks) return undefined;
   return call.runtime.heap.scratch((frame) => {
     const maximaPtr = frame.reserve(4 * blocks * call.shared * group.model.shape.headCount);
     if (landmarks) landmarks.maxima(call, group, maximaPtr);
-    else scanPlanes(call, segment, group, maximaPtr);
+    else scanBlocks(call, segment, group, maximaPtr);
     const worth = worthOf(call, group, maximaPtr);
     const outliers = landmarks?.outliers ?? [];
     for (const outlier of outliers) worth[outlier] = Infinity;
-    return greatest(worth, Math.min(blocks, budget + outliers.length));
+    return Array.from(greatest(worth, Math.min(blocks, budget + outliers.length)));
   });
 }
 
 /** maxima (queries of the group, blocks) f32: the best score of a block's tokens by the leading channels. */
-function scanPlanes(call: AttendCall, segment: Segment, group: GroupTokens, maximaPtr: number): void {
-  const { runtime, layer, shared, report } = call;
-  const { kernels, heap } = runtime;
+function scanBlocks(call: AttendCall, segment: Segment, group: GroupTokens, maximaPtr: number): void {
+  const { runtime, shared, report } = call;
   const blocks = group.blocks.length;
-  const firstQuery = group.model.shape.firstHead * shared;
-  heap.f32(maximaPtr, blocks * shared * group.model.shape.headCount).fill(-Infinity);
-  heap.scratch((frame) => {
+  runtime.heap.scratch((frame) => {
     const stride = Math.min(blocks, BLOCKS_AT_A_TIME) * BLOCK_TOKENS;
-    const scoresPtr = frame.reserve(4 * 4 * stride);
-    for (let from = 0; from < blocks; from += BLOCKS_AT_A_TIME) {
-      const count = Math.min(BLOCKS_AT_A_TIME, blocks - from);
-      const runs = runsOf(layer.anchors, from, count);
-      eachQuerySet(call, group, headsWithin(group, { first: 0, end: layer.kvHeads }), (head, query, queries) => {
-        scoreRuns(call, segment, group, head, query, queries, runs, true, { ptr: scoresPtr, stride });
-        for (let q = 0; q < queries; q++) {
-          // Free places of the last block hold anything.
-          const free = Math.max(0, (from + count) * BLOCK_TOKENS - group.count);
-          if (free > 0) heap.f32(scoresPtr + 4 * (q * stride + count * BLOCK_TOKENS - free), free).fill(-Infinity);
-          const toPtr = maximaPtr + 4 * ((query - firstQuery + q) * blocks + from);
-          kernels.blockMaxima(toPtr, scoresPtr + 4 * q * stride, count);
-        }
-      });
-    }
+    const rows = { ptr: frame.reserve(4 * 4 * stride), stride };
+    headsOf(group).forEach((head, i) => {
+      const ptr = maximaPtr + 4 * i * shared * blocks;
+      scanHead(call, segment, group, head, ptr, () => rows);
+    });
   });
-  report.scannedKeyBytes += blocks * planeCount(group.model.leading) * PLANE_BYTES;
+  report.scannedKeyBytes += scannedBytes(group);
 }
 
 /**
@@ -76,38 +89,4 @@ function worthOf({ runtime, layer, shared }: AttendCall, group: GroupTokens, max
     for (let i = 0; i < blocks; i++) worth[i] += weights[i];
   }
   return worth;
-}
-
-/** Numbers of the `count` greatest, rising; the first of equals. */
-function greatest(worth: Float32Array, count: number): number[] {
-  const least = nthGreatest(worth.slice(), count);
-  let equals = count;
-  for (const x of worth) if (x > least) equals--;
-  const chosen: number[] = [];
-  for (let i = 0; i < worth.length; i++) {
-    if (worth[i] > least || (worth[i] === least && equals-- > 0)) chosen.push(i);
-  }
-  return chosen;
-}
-
-/** The n-th greatest value, n from 1 on (Hoare's quickselect); reorders the array. */
-export function nthGreatest(values: Float32Array, n: number): number {
-  let [low, high] = [0, values.length - 1];
-  const at = n - 1;
-  while (low < high) {
-    const pivot = values[(low + high) >> 1];
-    let [i, j] = [low, high];
-    while (i <= j) {
-      while (values[i] > pivot) i++;
-      while (values[j] < pivot) j--;
-      if (i > j) break;
-      const x = values[i];
-      values[i++] = values[j];
-      values[j--] = x;
-    }
-    if (at <= j) high = j;
-    else if (at >= i) low = i;
-    else break;
-  }
-  return values[at];
 }

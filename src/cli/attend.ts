@@ -1,7 +1,7 @@
 /** `svdq attend`: attention in place on an archive, by the queries of a dump's continuation. */
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { readArchive } from "../archive/reader.ts";
-import { type CacheOptions, checkCacheOptions, DEFAULT_CACHE_OPTIONS } from "../cache/options.ts";
+import { type CacheOptions, checkCacheOptions, DEFAULT_CACHE_OPTIONS, SELECTIONS } from "../cache/options.ts";
 import { isInPlace } from "../cache/score.ts";
 import { anchorsOf } from "../codec/anchors.ts";
 import { type Replay, replay } from "../evaluation/replay.ts";
@@ -40,8 +40,8 @@ export function addAttend(program: Command, io: Io): void {
     .addOption(
       new Option(
         "--selection <way>",
-        "what chooses the tokens of a budget (default: planes; always landmarks where spans are below 32)",
-      ).choices(["planes", "landmarks"]),
+        "what a budget chooses, and by what (default: tokens; always landmarks where spans are below 32)",
+      ).choices(SELECTIONS),
     )
     .option("--score-step <logits>", "steps of score tables; smaller is more exact and slower", number, scoreStep)
     .option("--mix-tolerance <part>", "part of the weight whose values may be left out", number, mixTolerance)
@@ -115,6 +115,12 @@ function speed({ secondsPerToken, secondsPerTokenF32 }: Replay): string {
   return ratio >= 1 ? `${ratio.toPrecision(3)} times as fast` : `${(1 / ratio).toPrecision(3)} times slower than they`;
 }
 
+const CHOSEN_AS: Record<CacheOptions["selection"], string> = {
+  tokens: "each kv head its own",
+  blocks: "in whole blocks",
+  landmarks: "in whole blocks by landmarks",
+};
+
 function describe(replay: Replay, { budget, selection }: Pick<CacheOptions, "budget" | "selection">): string {
   const { tokens, firstLength, layers, keyTraffic } = replay;
   const times = (ratio: number): string => ratio.toPrecision(3);
@@ -128,7 +134,7 @@ function describe(replay: Replay, { budget, selection }: Pick<CacheOptions, "bud
     const chosen = `${budgetText(budget)} ${budget < 1 ? "of " : ""}coded tokens`;
     rows.push([
       "selection",
-      `${chosen} by ${selection}: ${percent(replay.attendedWeight)} of the weight, ${percent(replay.recall)} of the top 64 tokens`,
+      `${chosen}, ${CHOSEN_AS[selection]}: ${percent(replay.attendedWeight)} of the weight, ${percent(replay.recall)} of the top 64 tokens`,
     ]);
   }
   rows.push(
@@ -142,7 +148,7 @@ function describe(replay: Replay, { budget, selection }: Pick<CacheOptions, "bud
     ],
     [
       "key traffic",
-      `f16 keys over codes scored ${times(keyTraffic.scored)}, with what is scanned ${times(keyTraffic.scoredAndScanned)}, with exact tokens ${times(keyTraffic.all)}`,
+      `f16 keys over codes scored ${keyTraffic.scored === null ? "(none)" : times(keyTraffic.scored)}, with what is scanned ${times(keyTraffic.scoredAndScanned)}, with exact tokens ${times(keyTraffic.all)}`,
     ],
     [
       "cache",

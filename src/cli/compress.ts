@@ -1,10 +1,15 @@
 /** `svdq compress`: a dump to an archive. */
 import { type Command, InvalidArgumentError, Option } from "commander";
+import { extendCache } from "../archive/extend.ts";
+import { readArchive } from "../archive/reader.ts";
 import { writeArchive } from "../archive/writer.ts";
 import { spansByFrequency } from "../codec/anchors.ts";
+import { type CodedCache, hasStreams } from "../codec/coded.ts";
 import { checkTargetKl } from "../codec/expected-kl.ts";
 import { type CodecOptions, checkOptions, DEFAULT_OPTIONS } from "../codec/options.ts";
+import type { CacheSource } from "../codec/source.ts";
 import { withProfile } from "../engines/profile.ts";
+import type { Runtime } from "../runtime/runtime.ts";
 import { groupingOption } from "./codec-flags.ts";
 import { asUsage } from "./failure.ts";
 import { checkOutput, fileBytes, profileAt, withDump } from "./files.ts";
@@ -20,6 +25,9 @@ const phasesOf = ({ entropy }: CodecOptions): number => (entropy ? 4 : 3);
 /** Analysis of keys and of values, before bits are chosen. */
 const GOAL_PHASES = 2;
 
+/** What an archive that is extended has decided, and goals for a whole file. */
+const FIXED_FLAGS = ["grouping", "anchorSpan", "schedule", "entropy", "sinks", "targetKl", "ratio"];
+
 /** Tokens, after RoPE, or a span for each pair that turns no faster, in radians a token. */
 type WantedSpan = number | "none" | { fastest: number };
 
@@ -27,6 +35,7 @@ interface CompressFlags extends Omit<CodecOptions, "anchorSpan"> {
   output: string;
   anchorSpan: WantedSpan;
   tokens?: number;
+  extend?: string;
   profile?: string;
   json?: boolean;
   targetKl?: number;
@@ -79,6 +88,12 @@ export function addCompress(program: Command, io: Io): void {
       "tokens to compress, from the start (default: context_tokens of the dump, or all)",
       positiveInteger,
     )
+    .addOption(
+      new Option(
+        "--extend <archive>",
+        "an archive of the first tokens: its codes stay as they are, byte for byte, and only the others are coded",
+      ).conflicts(FIXED_FLAGS),
+    )
     .option("--profile <file>", "the model's profile: queries for a dump that holds none, see svdq profile")
     .option("--no-metric", "do not weigh key errors by the queries in the dump")
     .option("--no-attention-weights", "do not weigh tokens by the attention that they receive")
@@ -103,18 +118,34 @@ function wantedSpan(text: string): WantedSpan {
 
 async function runCompress(io: Io, file: string, flags: CompressFlags): Promise<void> {
   const start = performance.now();
-  const { output, tokens, profile: profilePath, json, anchorSpan, targetKl, ratio, ...others } = flags;
+  const {
+    output,
+    tokens,
+    extend: shorterPath,
+    profile: profilePath,
+    json,
+    anchorSpan,
+    targetKl,
+    ratio,
+    ...others
+  } = flags;
   const options = asUsage(() =>
     checkOptions({ ...others, anchorSpan: typeof anchorSpan === "number" ? anchorSpan : null }),
   );
-  await checkOutput("--output", output, [file, ...(profilePath ? [profilePath] : [])]);
+  await checkOutput("--output", output, [
+    file,
+    ...(profilePath ? [profilePath] : []),
+    ...(shorterPath ? [shorterPath] : []),
+  ]);
   const runtime = await io.createRuntime();
+  const shorter = shorterPath === undefined ? undefined : await readArchive(shorterPath);
   const profile = await profileAt(profilePath);
   const goal = { ...(targetKl !== undefined && { targetKl }), ...(ratio !== undefined && { ratio }) };
   const { source, cache, chosen } = await withDump(file, tokens, async (dump) => {
     const from = profile ? withProfile(dump, profile) : dump;
     if (typeof anchorSpan === "object") options.anchorSpan = spansByFrequency(dump.rotary, anchorSpan);
     const described = describeSource(dump);
+    if (shorter) return { source: described, cache: await extend(io, runtime, shorter, from, options) };
     const phases = phasesOf(options) + ((targetKl ?? ratio) ? GOAL_PHASES : 0);
     const reached = await withProgress(io, phases * dump.geometry.layerCount, (bar) =>
       compressForGoal(runtime, from, options, goal, described.f16Bytes, {
@@ -144,4 +175,17 @@ async function runCompress(io: Io, file: string, flags: CompressFlags): Promise<
     ]);
     return `${head}\n${formatCodes(codes)}`;
   });
+}
+
+/** `shorter` with the source's further tokens. */
+function extend(io: Io, runtime: Runtime, shorter: CodedCache, source: CacheSource, options: CodecOptions) {
+  const { keyBits, valueBits, recent, basisBits, metric, attentionWeights } = options;
+  const own = { keyBits, valueBits, recent, basisBits, metric, attentionWeights };
+  const phases = phasesOf({ ...options, entropy: shorter.layers.some(hasStreams) });
+  return withProgress(io, phases * source.geometry.layerCount, (bar) =>
+    extendCache(runtime, shorter, source, own, {
+      signal: io.signal,
+      onProgress: ({ phase }) => bar.step(phase),
+    }),
+  );
 }

@@ -14,7 +14,7 @@ import {
   type EvalMethod,
   FLOOR,
   forTarget,
-  methodsWith,
+  methodsAt,
 } from "../evaluation/eval/methods.ts";
 import { openNodeLlama } from "../evaluation/eval/node-llama-cpp.ts";
 import { type EvalRow, evalSvg, evalTable, textTable } from "../evaluation/eval/report.ts";
@@ -71,7 +71,11 @@ export function addEval(program: Command, io: Io): void {
       positiveInteger,
     )
     .option("--methods <names>", "only methods whose name contains one of these, as turboquant,kivi", nameList)
-    .option("--bits <pairs>", "settings of the codec, keys/values or one number, as 1.25/2,2/2,3", bitPairs)
+    .option(
+      "--bits <pairs>",
+      "settings of the codec, in planes and at entropy: keys/values or one number, as 1.25/2,2/2,3",
+      bitPairs,
+    )
     .option("--target-kl <nats>", "also the codec with bits chosen for these, as compress does it", targets)
     .option("--profile <file>", "the model's profile, whose queries give the codec its metric, see svdq profile")
     .option("--threads <count>", "threads of llama.cpp", positiveInteger, availableParallelism())
@@ -123,7 +127,7 @@ async function runEval(io: Io, flags: EvalFlags): Promise<void> {
 
 function methodsOf({ targetKl = [], profile, bits, methods }: EvalFlags): EvalMethod[] {
   if (targetKl.length && !profile) throw new UsageError("--target-kl: expected --profile beside it, got none");
-  const all = [...(bits ? methodsWith(bits) : EVAL_METHODS), ...targetKl.map(forTarget)];
+  const all = [...(bits ? methodsAt(bits) : EVAL_METHODS), ...targetKl.map(forTarget)];
   // Every row is to be read beside the floor.
   return [FLOOR, ...chooseByName(all, methods).filter((method) => method !== FLOOR)];
 }

@@ -2,7 +2,7 @@
 import { availableParallelism } from "node:os";
 import type { Command } from "commander";
 import { readGgufModel } from "../engines/llama-cpp.ts";
-import { type BitPair, ENDS, EVAL_METHODS, methodsWith } from "../evaluation/eval/methods.ts";
+import { type BitPair, ENDS, EVAL_METHODS, methodsAt } from "../evaluation/eval/methods.ts";
 import { openNodeLlama } from "../evaluation/eval/node-llama-cpp.ts";
 import { TASKS } from "../evaluation/tasks/index.ts";
 import { checkTasks, evaluateTasks, taskTable } from "../evaluation/tasks/run.ts";
@@ -55,7 +55,11 @@ export function addTasks(program: Command, io: Io): void {
       `methods whose name contains one of these (default: ${DEFAULT_METHODS.join(",")}; with --bits: codec)`,
       nameList,
     )
-    .option("--bits <pairs>", "settings of the codec, keys/values or one number, as 1.25/2,2/2,3", bitPairs)
+    .option(
+      "--bits <pairs>",
+      "settings of the codec, in planes and at entropy: keys/values or one number, as 1.25/2,2/2,3",
+      bitPairs,
+    )
     .option("--profile <file>", "the model's profile, whose queries give the codec its metric, see svdq profile")
     .option("--threads <count>", "threads of llama.cpp", positiveInteger, availableParallelism())
     .option("--json", "print JSON")
@@ -65,7 +69,7 @@ export function addTasks(program: Command, io: Io): void {
 async function runTasks(io: Io, flags: TaskFlags): Promise<void> {
   const { model: modelPath, text: textPath, context, cases, seed, threads, json } = flags;
   const methods = flags.bits
-    ? chooseByName(methodsWith(flags.bits), flags.methods ?? ["codec"])
+    ? chooseByName(methodsAt(flags.bits), flags.methods ?? ["codec"])
     : chooseByName(EVAL_METHODS, flags.methods ?? DEFAULT_METHODS);
   const chosen = chooseByName(TASKS, flags.tasks, "tasks");
   const tasks = textPath === undefined ? chosen.filter(({ needsText }) => !needsText) : chosen;

@@ -35,7 +35,7 @@ export function fitAnalysis(
     heap.f64(whitePtr, channels * dim).set(heap.f64(transposedPtr, channels * dim));
     if (roots) multiplyBlocks(runtime, whitePtr, channels, dim, roots);
     kernels.transpose(transposedPtr, whitePtr, channels, dim);
-    return Float32Array.from(heap.f64(transposedPtr, channels * dim));
+    return new Float32Array(heap.f64(transposedPtr, channels * dim));
   });
 }
 
@@ -66,35 +66,69 @@ export function multiplyBlocks(
 
 /** L^-1 (n, n), lower, of the Cholesky factor L of gram. */
 function inverseFactor(gram: Float64Array, n: number): Float64Array {
-  const lower = gram.slice();
-  factor(lower, n);
+  const { upper, diagonals } = factor(gram, n);
   const inverse = new Float64Array(n * n);
+  const [row, factors] = [new Float64Array(n), new Float64Array(n)];
   for (let i = 0; i < n; i++) {
-    const row = inverse.subarray(i * n, i * n + i);
-    for (let k = 0; k < i; k++) {
-      const l = lower[i * n + k];
-      for (let j = 0; j <= k; j++) row[j] -= l * inverse[k * n + j];
+    row.fill(0);
+    for (let k = 0; k < i; k++) factors[k] = upper[k * n + i];
+    for (let k = 0; k < i; k += ROWS) {
+      const end = Math.min(i, k + ROWS);
+      // Rows of the inverse are zero behind their diagonals.
+      subtractRows(row, factors, inverse, n, k, end, 0, end);
     }
-    const diagonal = lower[i * n + i];
-    for (let j = 0; j < i; j++) row[j] /= diagonal;
-    inverse[i * n + i] = 1 / diagonal;
+    for (let j = 0; j < i; j++) inverse[i * n + j] = row[j] / diagonals[i];
+    inverse[i * n + i] = 1 / diagonals[i];
   }
   return inverse;
 }
 
-/** Lower Cholesky factor in place; rows that rounding made dependent get a tiny ridge. */
-function factor(a: Float64Array, n: number): void {
+/** The Cholesky factor: its transpose without the diagonal, and the diagonal. Dependent rows get a tiny ridge. */
+function factor(gram: Float64Array, n: number): { upper: Float64Array; diagonals: Float64Array } {
   let trace = 0;
-  for (let i = 0; i < n; i++) trace += a[i * (n + 1)];
+  for (let i = 0; i < n; i++) trace += gram[i * (n + 1)];
   const least = (1e-9 * trace) / n;
+  const upper = new Float64Array(n * n);
+  const [diagonals, row, factors] = [new Float64Array(n), new Float64Array(n), new Float64Array(n)];
   for (let i = 0; i < n; i++) {
-    for (let j = 0; j <= i; j++) {
-      let sum = a[i * n + j];
-      for (let k = 0; k < j; k++) sum -= a[i * n + k] * a[j * n + k];
-      if (i === j) a[i * n + i] = Math.sqrt(Math.max(sum, least));
-      else a[i * n + j] = sum / a[j * n + j];
+    row.set(gram.subarray(i * n, i * n + i + 1));
+    for (let k = 0; k < i; k += ROWS) {
+      const end = Math.min(i, k + ROWS);
+      for (let j = k; j < end; j++) {
+        for (let b = k; b < j; b++) row[j] -= factors[b] * upper[b * n + j];
+        factors[j] = row[j] / diagonals[j];
+        upper[j * n + i] = factors[j];
+      }
+      subtractRows(row, factors, upper, n, k, end, end, i + 1);
     }
-    if (!Number.isFinite(a[i * n + i]))
-      throw new ConvergenceError(`basis rows: expected finite numbers, got ${a[i * n + i]}`);
+    diagonals[i] = Math.sqrt(Math.max(row[i], least));
+    if (!Number.isFinite(diagonals[i]))
+      throw new ConvergenceError(`basis rows: expected finite numbers, got ${diagonals[i]}`);
+  }
+  return { upper, diagonals };
+}
+
+/** Rows that are subtracted in one pass: fewer loads and stores, the same order of every sum. */
+const ROWS = 4;
+
+/** row[j] -= factors[k] * matrix[k][j] for rows `k` to `end` - 1 of a matrix of n columns, j from … to - 1. */
+function subtractRows(
+  row: Float64Array,
+  factors: Float64Array,
+  matrix: Float64Array,
+  n: number,
+  k: number,
+  end: number,
+  from: number,
+  to: number,
+): void {
+  if (end - k < ROWS) {
+    for (; k < end; k++) for (let j = from; j < to; j++) row[j] -= factors[k] * matrix[k * n + j];
+    return;
+  }
+  const [a, b, c, d] = [k * n, (k + 1) * n, (k + 2) * n, (k + 3) * n];
+  const [fa, fb, fc, fd] = [factors[k], factors[k + 1], factors[k + 2], factors[k + 3]];
+  for (let j = from; j < to; j++) {
+    row[j] = row[j] - fa * matrix[a + j] - fb * matrix[b + j] - fc * matrix[c + j] - fd * matrix[d + j];
   }
 }

@@ -57,8 +57,7 @@ function addHead(
   for (let i = 0; i < count; i++) {
     const seen = Math.min(tokens, queries.firstToken + skipped + i + 1);
     kernels.softmax(scoresPtr + 4 * i * tokens, scoresPtr + 4 * i * tokens, seen, 1 / Math.sqrt(headDim));
-    heap.f32(scoresPtr + 4 * i * tokens, seen).forEach((weight, token) => {
-      received[token] += weight;
-    });
+    const weights = heap.f32(scoresPtr + 4 * i * tokens, seen);
+    for (let token = 0; token < seen; token++) received[token] += weights[token];
   }
 }

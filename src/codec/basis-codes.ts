@@ -16,6 +16,8 @@ export const MOST_BASIS_BITS = 12;
 const BALANCE_PART = 0.2;
 /** Clips tried: part of the greatest element that the largest code stands for. */
 const CLIPS = [1, 0.9, 0.8, 0.7];
+/** Elements of a row between two looks at whether it is worth going on. */
+const CHECK_EVERY = 16;
 
 /** Channels that are kept: their numbers in the basis and the mean squared errors of their codes. */
 export interface KeptChannels {
@@ -42,7 +44,7 @@ export function codeBasis(
   };
   const allowed = allowedErrors(basis, kept, tokens);
   kept.channels.forEach((channel, i) => {
-    const row = Float64Array.from(basis.synthesis.subarray(channel * dim, (channel + 1) * dim));
+    const row = new Float64Array(basis.synthesis.subarray(channel * dim, (channel + 1) * dim));
     if (columnScales) for (let d = 0; d < dim; d++) row[d] /= columnScales[d];
     const fit = bits === "auto" ? fewestBits(row, allowed[i]) : fitRow(row, bits);
     coded.widths[i] = fit.bits;
@@ -85,49 +87,74 @@ interface RowFit {
 }
 
 function fewestBits(row: Float64Array, allowed: number): RowFit {
-  let fit = fitRow(row, likelyBits(row, allowed));
+  const size = sizeOf(row);
+  // Without a bit to spare the best is wanted whatever it is.
+  const fitAt = (bits: number): RowFit => fitRow(row, bits, size, bits < MOST_BASIS_BITS ? allowed : Infinity);
+  let fit = fitAt(likelyBits(row.length, size, allowed));
   // Clips may make do with less.
   while (fit.error <= allowed && fit.bits > LEAST_BASIS_BITS) {
-    const fewer = fitRow(row, fit.bits - 1);
+    const fewer = fitAt(fit.bits - 1);
     if (fewer.error > allowed) return fit;
     fit = fewer;
   }
-  while (fit.error > allowed && fit.bits < MOST_BASIS_BITS) fit = fitRow(row, fit.bits + 1);
+  while (fit.error > allowed && fit.bits < MOST_BASIS_BITS) fit = fitAt(fit.bits + 1);
   return fit;
 }
 
-/** The fewest bits whose even steps, a twelfth of their square in error, keep within `allowed`. */
-function likelyBits(row: Float64Array, allowed: number): number {
+interface RowSize {
+  /** Greatest magnitude. */
+  top: number;
+  /** Sum of squares. */
+  square: number;
+}
+
+function sizeOf(row: Float64Array): RowSize {
   let [top, square] = [0, 0];
-  for (const x of row) {
-    top = Math.max(top, Math.abs(x));
-    square += x * x;
+  for (let i = 0; i < row.length; i++) {
+    top = Math.max(top, Math.abs(row[i]));
+    square += row[i] * row[i];
   }
+  return { top, square };
+}
+
+/** The fewest bits whose even steps, a twelfth of their square in error, keep within `allowed`. */
+function likelyBits(length: number, { top, square }: RowSize, allowed: number): number {
   let bits = LEAST_BASIS_BITS;
-  const errorAt = (b: number): number => (row.length * (top / (2 ** (b - 1) - 1)) ** 2) / 12 / square;
+  const errorAt = (b: number): number => (length * (top / (2 ** (b - 1) - 1)) ** 2) / 12 / square;
   while (bits < MOST_BASIS_BITS && errorAt(bits) > allowed) bits++;
   return bits;
 }
 
-/** The scale of least squared error among the clips. */
-function fitRow(row: Float64Array, bits: number): RowFit {
+/** The scale of least squared error among the clips; errors beyond `allowed` are not told apart, they are infinite. */
+function fitRow(row: Float64Array, bits: number, { top, square } = sizeOf(row), allowed = Infinity): RowFit {
   const last = 2 ** (bits - 1) - 1;
-  let top = 0;
-  let square = 0;
-  for (const x of row) {
-    top = Math.max(top, Math.abs(x));
-    square += x * x;
-  }
   const best: RowFit = { bits, scale: 0, error: 0 };
   if (top === 0) return best;
   best.error = Infinity;
+  // A sum beyond it is no less once it is divided; a hair more, so that rounding decides nothing.
+  let most = allowed * square * (1 + 1e-9);
   for (const clip of bits >= 8 ? [1] : CLIPS) {
     const scale = Math.fround((top * clip) / last);
-    let error = 0;
-    for (const x of row) error += (x - scale * codeOf(x, scale, last)) ** 2;
-    if (error / square < best.error) Object.assign(best, { scale, error: error / square });
+    const error = squaredError(row, scale, last, most);
+    if (error / square < best.error) {
+      Object.assign(best, { scale, error: error / square });
+      most = Math.min(most, error);
+    }
   }
   return best;
+}
+
+/** Of a row on its codes; Infinity once it is more than `most`. */
+function squaredError(row: Float64Array, scale: number, last: number, most: number): number {
+  let error = 0;
+  for (let i = 0; i < row.length; ) {
+    for (const end = Math.min(row.length, i + CHECK_EVERY); i < end; i++) {
+      const x = row[i] - scale * codeOf(row[i], scale, last);
+      error += x * x;
+    }
+    if (error > most) return Infinity;
+  }
+  return error;
 }
 
 const codeOf = (x: number, scale: number, last: number): number =>

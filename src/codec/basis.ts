@@ -79,7 +79,7 @@ export function basisOfMoment(
     const { variance, vectorsPtr, rank } = eigenvectors(runtime, frame, momentPtr, dim, wanted);
     const inverses = metric?.map((m) => m.inverse);
     if (inverses) multiplyBlocks(runtime, vectorsPtr, rank, dim, inverses);
-    const synthesis = Float32Array.from(heap.f64(vectorsPtr, rank * dim));
+    const synthesis = new Float32Array(heap.f64(vectorsPtr, rank * dim));
     return { dim, rank, variance, energy, synthesis, ...(roots && { roots }) };
   });
 }

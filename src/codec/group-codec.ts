@@ -7,7 +7,7 @@ import type { Basis } from "./basis.ts";
 import { basisRows, codeBasis, type KeptChannels } from "./basis-codes.ts";
 import { BookShelf, chooseBook, minMaxBook } from "./codebook.ts";
 import type { ChannelBook, CodedGroup } from "./coded.ts";
-import { BLOCK_TOKENS, blockCount, countWidths } from "./layout.ts";
+import { BLOCK_TOKENS, blockCount, countWidths, roundUp } from "./layout.ts";
 import type { CodecOptions } from "./options.ts";
 import { packCodes, putCodes } from "./streams.ts";
 import { putF32 } from "./tensors.ts";
@@ -26,6 +26,9 @@ export interface GroupInput {
   minMax: boolean;
   basisBits: CodecOptions["basisBits"];
 }
+
+/** Channels of a tile of `project`. */
+const PROJECTED_AT_ONCE = 8;
 
 export type CodedLatents = Pick<CodedGroup, "books" | "basis" | "planes" | "stream">;
 
@@ -62,10 +65,21 @@ export function projectRows(
   const stride = blockCount(rowCount) * BLOCK_TOKENS;
   const channels = synthesis.length / basis.dim;
   const analysis = fitAnalysis(runtime, synthesis, basis.dim, basis.roots);
-  const analysisPtr = putF32(heap, frame, analysis);
-  const latentsPtr = frame.reserve(4 * channels * stride);
-  kernels.project(latentsPtr, rowsPtr, centrePtr, analysisPtr, rowCount, basis.dim, channels, stride);
+  // The kernel takes channels eight at a time, and others alone, to the same bits: idle channels are cheaper.
+  const padded = roundUp(channels, PROJECTED_AT_ONCE);
+  const analysisPtr = putF32(heap, frame, widened(analysis, channels, padded));
+  const latentsPtr = frame.reserve(4 * padded * stride);
+  kernels.project(latentsPtr, rowsPtr, centrePtr, analysisPtr, rowCount, basis.dim, padded, stride);
   return { latentsPtr, stride };
+}
+
+/** Rows of `count` elements with zeros behind them, up to `padded`. */
+function widened(matrix: Float32Array, count: number, padded: number): Float32Array {
+  if (count === padded) return matrix;
+  const rows = matrix.length / count;
+  const wide = new Float32Array(rows * padded);
+  for (let row = 0; row < rows; row++) wide.set(matrix.subarray(row * count, (row + 1) * count), row * padded);
+  return wide;
 }
 
 /** Mean squares of the latents of the rows on their basis: (rank). */

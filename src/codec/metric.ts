@@ -138,7 +138,10 @@ function squareRoot(runtime: Runtime, frame: Frame, momentPtr: number, n: number
   const power = (scaleOf: (value: number) => number): Float64Array => {
     const vectors = heap.f64(vectorsPtr, n * n);
     const scaled = heap.f64(scaledPtr, n * n);
-    for (let i = 0; i < n * n; i++) scaled[i] = vectors[i] * scaleOf(Math.max(values[Math.floor(i / n)], floor));
+    for (let row = 0, i = 0; row < n; row++) {
+      const scale = scaleOf(Math.max(values[row], floor));
+      for (const end = i + n; i < end; i++) scaled[i] = vectors[i] * scale;
+    }
     kernels.multiply(outPtr, transposedPtr, scaledPtr, n, n, n);
     return heap.f64(outPtr, n * n).slice();
   };

@@ -54,8 +54,11 @@ export interface Replay {
 
 /** Bytes of f16 keys over bytes of key codes read. */
 export interface KeyTraffic {
-  /** Of coded tokens, over the codes of the blocks attended to alone: what the SVDq paper counts as (16 / 1.25) x 32. */
-  scored: number;
+  /**
+   * Of coded tokens, over the codes read for those attended to alone: what the SVDq paper counts as (16 / 1.25) x 32. null
+   * where no codes are read but those scanned.
+   */
+  scored: number | null;
   /** The same, over those and what is scanned to choose the blocks. */
   scoredAndScanned: number;
   /** Of all tokens, over all key bytes: exact tokens in f32 too. */
@@ -266,7 +269,7 @@ class Tally {
       bytesRead: (scanned + scored + values + exact) / count,
       bytesReadF16: (2 * keysF16) / count,
       keyTraffic: {
-        scored: codedKeysF16 / scored,
+        scored: scored > 0 ? codedKeysF16 / scored : null,
         scoredAndScanned: codedKeysF16 / (scored + scanned),
         all: keysF16 / (scored + scanned + exact / 2),
       },

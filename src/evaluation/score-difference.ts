@@ -1,5 +1,5 @@
 /** One query head's attention on codes against exact attention. */
-import { nthGreatest } from "../cache/selection.ts";
+import { nthGreatest } from "../cache/greatest.ts";
 
 /** Tokens of greatest exact weight that a selection should find. */
 const TOP_TOKENS = 64;

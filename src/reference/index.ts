@@ -1,6 +1,7 @@
 /** The twins: every kernel in plain TypeScript over the same memory, bit for bit where its test says "exact". */
 import { Views } from "../runtime/heap.ts";
 import type { Kernels } from "../runtime/kernels.ts";
+import { chooseTwins } from "./choose.ts";
 import { denseTwins } from "./dense.ts";
 import { eigenTwins } from "./eigen.ts";
 import { matrixTwins } from "./matrix.ts";
@@ -29,6 +30,7 @@ export function createReferenceKernels(memory: WebAssembly.Memory): Kernels {
     ...softmaxTwins(views),
     ...denseTwins(views),
     ...scoreTwins(views),
+    ...chooseTwins(views),
     ...mixTwins(views),
     ...quantizeTwins(views),
     ...planeTwins(views),

@@ -1,5 +1,5 @@
 /** Twins of assembly/planes.ts: where each code lies, by the table in codec/layout.ts. */
-import { BLOCK_TOKENS, PLANE_BYTES, planeCount, type WidthCounts } from "../codec/layout.ts";
+import { BLOCK_TOKENS, blockCount, PLANE_BYTES, planeCount, type WidthCounts } from "../codec/layout.ts";
 import type { Views } from "../runtime/heap.ts";
 import type { Kernels } from "../runtime/kernels.ts";
 
@@ -28,7 +28,7 @@ function places({ count8, count4, count2, count1 }: WidthCounts): Place[] {
   return all;
 }
 
-export const planeTwins = (views: Views): Pick<Kernels, "packPlanes" | "unpackPlanes"> => {
+export const planeTwins = (views: Views): Pick<Kernels, "packPlanes" | "unpackPlanes" | "gatherTokens"> => {
   /** Calls `visit` with the byte's index, the shift inside it, the code's index and its bits, for every part of every code. */
   const walk = (
     counts: WidthCounts,
@@ -63,6 +63,22 @@ export const planeTwins = (views: Views): Pick<Kernels, "packPlanes" | "unpackPl
         codes.fill(0, c * codeStride, c * codeStride + blockCount * BLOCK_TOKENS);
       walk(counts, blockCount, codeStride, (byte, shift, code, { from, bits }) => {
         codes[code] |= ((blocks[byte] >> shift) & (2 ** bits - 1)) << from;
+      });
+    },
+
+    gatherTokens(outPtr, blocksPtr, tokensPtr, count, offsetBytes, planes, codeBytes) {
+      const outBytes = PLANE_BYTES * planes + codeBytes;
+      const out = views.u8(outPtr, blockCount(count) * outBytes).fill(0);
+      views.u32(tokensPtr, count).forEach((token, i) => {
+        const [fromBlock, inside] = [Math.floor(token / BLOCK_TOKENS), token % BLOCK_TOKENS];
+        const [toBlock, place] = [Math.floor(i / BLOCK_TOKENS), i % BLOCK_TOKENS];
+        const from = views.u8(views.u32(blocksPtr, fromBlock + 1)[fromBlock] + offsetBytes, outBytes);
+        const to = out.subarray(toBlock * outBytes, (toBlock + 1) * outBytes);
+        for (let at = 0; at < PLANE_BYTES * planes; at += PLANE_BYTES) {
+          const nibble = (from[at + (inside % PLANE_BYTES)] >> (inside < PLANE_BYTES ? 0 : 4)) & 15;
+          to[at + (place % PLANE_BYTES)] |= nibble << (place < PLANE_BYTES ? 0 : 4);
+        }
+        if (codeBytes) to[PLANE_BYTES * planes + place] = from[PLANE_BYTES * planes + inside];
       });
     },
   };

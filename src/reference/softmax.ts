@@ -1,4 +1,5 @@
 /** Twin of assembly/softmax.ts. */
+import { BLOCK_TOKENS } from "../codec/layout.ts";
 import type { Views } from "../runtime/heap.ts";
 import type { Kernels } from "../runtime/kernels.ts";
 import { nearestEven } from "./rounding.ts";
@@ -8,7 +9,7 @@ const LEAST_EXPONENT = -87;
 /** Taylor coefficients of exp, highest first, in f32. */
 const COEFFICIENTS = [1.38888889e-3, 8.33333333e-3, 4.16666667e-2, 1.66666667e-1, 0.5, 1, 1].map(fround);
 
-export const softmaxTwins = (views: Views): Pick<Kernels, "softmax" | "exponentials"> => {
+export const softmaxTwins = (views: Views): Pick<Kernels, "softmax" | "exponentials" | "sampledExponentials"> => {
   const exponentials: Kernels["exponentials"] = (weightsPtr, scoresPtr, count, scale) => {
     const scores = views.f32(scoresPtr, count).slice();
     const weights = views.f32(weightsPtr, count);
@@ -25,6 +26,19 @@ export const softmaxTwins = (views: Views): Pick<Kernels, "softmax" | "exponenti
   };
   return {
     exponentials,
+    sampledExponentials(scoresPtr, standingsPtr, blockCount, least, greatest, scale) {
+      const scores = views.f32(scoresPtr, BLOCK_TOKENS * blockCount);
+      const standings = views.f32(standingsPtr, BLOCK_TOKENS * blockCount);
+      const lanes = [0, 0, 0, 0];
+      for (let block = 0; block < blockCount; block++) {
+        for (let lane = 0; lane < 4; lane++) {
+          const i = block * BLOCK_TOKENS + 4 * (block % 8) + lane;
+          const weight = exp(fround(fround(scores[i] - fround(greatest)) * fround(scale)));
+          if (standings[i] < fround(least)) lanes[lane] += weight;
+        }
+      }
+      return lanes[0] + lanes[1] + (lanes[2] + lanes[3]);
+    },
     softmax(weightsPtr, scoresPtr, count, scale) {
       const sum = exponentials(weightsPtr, scoresPtr, count, scale);
       const inverse = fround(1 / sum);

@@ -166,6 +166,19 @@ export interface Kernels {
   softmax(weightsPtr: number, scoresPtr: number, count: number, scale: number): number;
   /** The same without the division: weights = exp(scale * (scores - greatest)); returns their sum. */
   exponentials(weightsPtr: number, scoresPtr: number, count: number, scale: number): number;
+  /**
+   * Sum of exp(scale * (score - greatest)) over an eighth of the tokens, as far as their standings lie below `least`: of
+   * block i those from 4 * (i % 8) to 4 * (i % 8) + 3. scores and standings (blockCount * 32) f32, no score above
+   * `greatest`; exponentials and sums as above.
+   */
+  sampledExponentials(
+    scoresPtr: number,
+    standingsPtr: number,
+    blockCount: number,
+    least: number,
+    greatest: number,
+    scale: number,
+  ): number;
 
   // ----------------------------------------------------------------------------------------------- dense.ts
   /**
@@ -233,6 +246,35 @@ export interface Kernels {
   ): void;
   /** maxima (blockCount) f32: the greatest of maxima[i] and the 32 scores of block i; scores (blockCount * 32) f32. */
   blockMaxima(maximaPtr: number, scoresPtr: number, blockCount: number): void;
+
+  // ---------------------------------------------------------------------------------------------- choose.ts
+  /**
+   * out (8 * groupCount) f32: the greatest over queries of score - offset, where the second is greater it is taken;
+   * maxima (groupCount) f32: the greatest of each 8. scores (queryCount, scoreStride) f32, offsets (queryCount) f32,
+   * queryCount at least 1. No NaN.
+   */
+  standings(
+    outPtr: number,
+    maximaPtr: number,
+    scoresPtr: number,
+    offsetsPtr: number,
+    groupCount: number,
+    queryCount: number,
+    scoreStride: number,
+  ): void;
+  /**
+   * numbers (wanted) u32, rising: the tokens of the greatest standings (count) f32, the first of equals. Returns the least
+   * standing chosen. wanted from 1 to count; maxima as `standings` makes them. numbersPtr and scratchPtr have
+   * room for count numbers each.
+   */
+  chooseTokens(
+    numbersPtr: number,
+    standingsPtr: number,
+    maximaPtr: number,
+    scratchPtr: number,
+    count: number,
+    wanted: number,
+  ): number;
 
   // ------------------------------------------------------------------------------------------------- mix.ts
   /**
@@ -322,6 +364,20 @@ export interface Kernels {
     blockCount: number,
     codeStride: number,
   ): void;
+  /**
+   * Blocks of chosen tokens, side by side at out: the nibbles that tokens (count) u32 have in `planes` planes, 32 tokens a
+   * block in the order of the list, zeros behind the last. Token t lies in the block at blocks[t / 32] u32, its planes
+   * offsetBytes from there. With codeBytes 32 (else 0) a block's 32 bytes behind those planes, one a token, come too.
+   */
+  gatherTokens(
+    outPtr: number,
+    blocksPtr: number,
+    tokensPtr: number,
+    count: number,
+    offsetBytes: number,
+    planes: number,
+    codeBytes: number,
+  ): void;
   /** The way back: writes blockCount * 32 codes of each channel. */
   unpackPlanes(
     codesPtr: number,
@@ -392,11 +448,14 @@ export const KERNEL_NAMES = [
   "synthesize",
   "softmax",
   "exponentials",
+  "sampledExponentials",
   "scoreRows",
   "mixRows",
   "scoreTables",
   "scorePlanes",
   "blockMaxima",
+  "standings",
+  "chooseTokens",
   "blockWeights",
   "mixPlanes",
   "foldMix",
@@ -408,6 +467,7 @@ export const KERNEL_NAMES = [
   "channelStatistics",
   "packPlanes",
   "unpackPlanes",
+  "gatherTokens",
   "resetModels",
   "encodeRange",
   "decodeRange",

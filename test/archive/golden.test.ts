@@ -3,6 +3,7 @@ import { spawnSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { beforeAll, describe, expect, it } from "vitest";
 import { decodeArchive } from "../../src/archive/reader.ts";
+import { splitByTokens } from "../../src/archive/token-split.ts";
 import { encodeArchive } from "../../src/archive/writer.ts";
 import { joinChunks } from "../../src/codec/chunks.ts";
 import type { CodedCache } from "../../src/codec/coded.ts";
@@ -89,6 +90,19 @@ describe.skipIf(!python)("the second reader, written from docs/format.md", () =>
     const worst = expected.reduce((a, x, i) => Math.max(a, Math.abs(x - got[i])), 0);
     expect(worst).toBeLessThan(1e-5 * largest);
     expect(largest).toBeGreaterThan(1);
+  });
+
+  it.each(["v1-metric", "v2-segments", "v3-streams", "v3-pair-spans"])("finds the same in chunks of %s", (name) => {
+    const cache = decodeArchive(bytesOf(name));
+    expect(read(`test/golden/${name}.svdq`).status).toBe(0);
+    const whole = readFileSync(path("out.f32"));
+    const chunks = splitByTokens(cache, { chunkTokens: 32 }).map(({ bytes }) => bytes);
+    writeFileSync(path("chunks"), joinChunks(chunks));
+    const { status, stdout, stderr } = read(path("chunks"));
+    expect(stderr).toBe("");
+    expect(status).toBe(0);
+    expect(JSON.parse(stdout).tokenCount).toBe(cache.tokenCount);
+    expect(Buffer.compare(readFileSync(path("out.f32")), whole)).toBe(0);
   });
 
   it("refuses damage too", () => {

@@ -1,4 +1,5 @@
 /** Archives in and out as Web Streams, however the bytes are cut. */
+import { getEventListeners } from "node:events";
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { decodeArchive } from "../../src/archive/reader.ts";
@@ -94,6 +95,31 @@ describe("streams", () => {
     );
     expect(await failureOf(() => decodeArchiveStream(slow, { signal: stop.signal }))).toBe(reason);
     expect(seen.pulled).toBeLessThan(bytes.length / 64);
+  });
+
+  it.each([0, 64])("stop by a signal at once where no more bytes come: after %i", async (count) => {
+    let cancelled: unknown;
+    const silent = new ReadableStream<Uint8Array>({
+      start: (out) => (count > 0 ? out.enqueue(bytes.slice(0, count)) : undefined),
+      // Cancelling never ends either.
+      cancel: (reason) => {
+        cancelled = reason;
+        return new Promise(() => {});
+      },
+    });
+    const stop = new AbortController();
+    const reason = new Error("enough");
+    const decoded = failureOf(() => decodeArchiveStream(silent, { signal: stop.signal }));
+    setTimeout(() => stop.abort(reason), 5);
+    expect(await decoded).toBe(reason);
+    expect(cancelled).toBe(reason);
+  });
+
+  it("leave a signal as it was", async () => {
+    const { signal } = new AbortController();
+    await decodeArchiveStream(streamOf(bytes, 64).stream, { signal });
+    await failureOf(() => decodeArchiveStream(streamOf(bytes.slice(0, 100), 64).stream, { signal }));
+    expect(getEventListeners(signal, "abort")).toEqual([]);
   });
 
   it("refuse chunks that are no bytes", async () => {

@@ -207,7 +207,7 @@ describe("options", () => {
     [{ scoreStep: 0 }, "scoreStep: expected a number from 0.000001 to 1, got 0"],
     [{ mixTolerance: 1.5 }, "mixTolerance: expected a number from 0 to 1, got 1.5"],
     [{ budget: 0 }, "budget: expected a number from 5e-324 to 2147483648, got 0"],
-    [{ selection: "best" as never }, 'selection: expected "planes" or "landmarks", got best'],
+    [{ selection: "best" as never }, 'selection: expected "tokens", "blocks", "landmarks", got best'],
     [{ driftLimit: 0.5 }, "driftLimit: expected a number from 1 to 1000000, got 0.5"],
     [{ monitorEvery: -1 }, "monitorEvery: expected an integer from 0 to 1048576, got -1"],
     [{ monitorLimit: Number.NaN }, "monitorLimit: expected a number from 0 to 1000000, got NaN"],

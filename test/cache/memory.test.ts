@@ -2,7 +2,7 @@
 import { beforeAll, describe, expect, it } from "vitest";
 import { encodeArchive } from "../../src/archive/writer.ts";
 import { KvCache } from "../../src/cache/kv-cache.ts";
-import type { CacheOptions } from "../../src/cache/options.ts";
+import { type CacheOptions, SELECTIONS } from "../../src/cache/options.ts";
 import { joinChunks } from "../../src/codec/chunks.ts";
 import type { CodedCache } from "../../src/codec/coded.ts";
 import { compress } from "../../src/codec/compress.ts";
@@ -105,12 +105,13 @@ describe("memory ends in the middle of", () => {
   it.each<[string, (cache: KvCache) => unknown]>([
     ["attend", (cache) => attended(cache, 0, someQueries(source.geometry))],
     ["attend with a budget", (cache) => attended(cache, 0, someQueries(source.geometry))],
+    ["attend with blocks", (cache) => attended(cache, 0, someQueries(source.geometry))],
     ["attend with landmarks", (cache) => attended(cache, 0, someQueries(source.geometry))],
     ["save", (cache) => archived(cache)],
   ])("%s: a CapacityError, or what it gives without", (name, call) => {
     const options: Partial<CacheOptions> = {
       budget: name.includes("with") ? 64 : null,
-      selection: name.includes("landmarks") ? "landmarks" : "planes",
+      selection: SELECTIONS.find((selection) => name.endsWith(selection)) ?? "tokens",
       monitorEvery: 1,
     };
     let expected: unknown;

@@ -70,7 +70,7 @@ function mixedRows(rows: LayerRows, low: LayerRows, { geometry, sinks }: CodedCa
 
 describe("shrink", () => {
   it.each([
-    ["layer", 32, 5000],
+    ["layer", 32, 6000],
     ["head", null, 8000],
     ["head", 128, 5000],
     ["layer", 1, 5000],

@@ -1,9 +1,9 @@
 /** Budgets: which tokens are attended to, what is read for it, and that enough budget changes nothing. */
 import { beforeAll, describe, expect, it } from "vitest";
 import type { AttendReport } from "../../src/cache/attention.ts";
+import { nthGreatest } from "../../src/cache/greatest.ts";
 import { KvCache } from "../../src/cache/kv-cache.ts";
-import type { CacheOptions } from "../../src/cache/options.ts";
-import { nthGreatest } from "../../src/cache/selection.ts";
+import { type CacheOptions, SELECTIONS } from "../../src/cache/options.ts";
 import { compress } from "../../src/codec/compress.ts";
 import type { CodecOptions } from "../../src/codec/options.ts";
 import type { Runtime } from "../../src/runtime/runtime.ts";
@@ -31,15 +31,15 @@ beforeAll(async () => {
   runtime = await PLATFORMS[2].create({ poison: true });
 });
 
-const MODES: [string, Partial<CodecOptions>, Partial<CacheOptions>][] = [
-  ["planes of a layer", { anchorSpan: 64 }, {}],
-  ["planes of heads", { anchorSpan: null, grouping: "head" }, {}],
-  ["planes of a layer, a span a pair", { anchorSpan: pairSpans(16) }, {}],
+const BLOCK_MODES: [string, Partial<CodecOptions>, Partial<CacheOptions>][] = [
+  ["planes of a layer", { anchorSpan: 64 }, { selection: "blocks" }],
+  ["planes of heads", { anchorSpan: null, grouping: "head" }, { selection: "blocks" }],
+  ["planes of a layer, a span a pair", { anchorSpan: pairSpans(16) }, { selection: "blocks" }],
   ["landmarks of a layer", { anchorSpan: 32 }, { selection: "landmarks" }],
   ["landmarks of heads, span 1", { anchorSpan: 1, grouping: "head" }, {}],
 ];
 
-describe.each(MODES)("by %s", (_, codec, given) => {
+describe.each(BLOCK_MODES)("blocks by %s", (_, codec, given) => {
   it("a budget that is enough for all tokens is none, bit for bit; one that is not attends to that many", async () => {
     const source = new TinyCache({ layers: 1, tokens: 8 + 230, noise: 0.3 });
     const coded = await compress(runtime, source, { ...ENDS, ...codec });
@@ -93,16 +93,130 @@ describe.each(MODES)("by %s", (_, codec, given) => {
   });
 });
 
-/** Numbers of the coded tokens that the first query attends to. */
-function chosenTokens(cache: KvCache, queries: Float32Array, sinks: number): number[] {
-  const scores = cache.scores(0, queries).subarray(sinks, sinks + cache.codedLength(0));
+const TOKEN_MODES: [string, Partial<CodecOptions>][] = [
+  ["a layer", { anchorSpan: 64 }],
+  ["heads", { anchorSpan: null, grouping: "head" }],
+  ["heads of 8 bits", { anchorSpan: 32, grouping: "head", keyBits: 8, valueBits: 4 }],
+  ["a layer, a span a pair", { anchorSpan: pairSpans(16) }],
+];
+
+describe.each(TOKEN_MODES)("tokens by planes of %s", (_, codec) => {
+  const tokens = 8 + 32 * 40 + 5;
+  const source = new TinyCache({ layers: 1, tokens, noise: 0.3 });
+  const queryHeads = 6;
+
+  it("a budget that is enough for all is none, bit for bit; one that is not attends to that many, each head to its own", async () => {
+    const coded = await compress(runtime, source, { ...ENDS, ...codec });
+    const queries = someQueries(source.geometry, 3, 2, 1);
+    const count = tokens - ENDS.sinks - ENDS.recent;
+    using all = KvCache.open(runtime, coded);
+    const out = attended(all, 0, queries);
+    for (const budget of [count, 10 * count, 1 - 1e-9]) {
+      using cache = KvCache.open(runtime, coded, { budget });
+      expect(attended(cache, 0, queries)).toEqual(out);
+    }
+    for (const [budget, expected] of [
+      [1, 1],
+      [33, 33],
+      [0.5, Math.ceil(count / 2)],
+      [1 / 32, Math.ceil(count / 32)],
+      [count - 1, count - 1],
+    ]) {
+      using cache = KvCache.open(runtime, coded, { budget });
+      const chosen = Array.from({ length: queryHeads }, (_, q) =>
+        chosenTokens(cache, queries.subarray(), 2, q, tokens),
+      );
+      for (const mine of chosen) expect(mine.length).toBe(expected);
+      expect(chosen[1]).toEqual(chosen[0]);
+      if (budget === 33) expect(chosen[3]).not.toEqual(chosen[0]);
+    }
+  });
+
+  it("what is chosen is attended to as restored rows are, the rest as their mean with about the weight of all of them", async () => {
+    const coded = await compress(runtime, source, { ...ENDS, ...codec });
+    using cache = KvCache.open(runtime, coded, { budget: 100, mixTolerance: 0, scoreStep: 1e-4 });
+    const rows = restoredRows(runtime, coded);
+    const mean = Float64Array.from({ length: 64 }, (_, i) => {
+      let sum = 0;
+      for (let t = 2; t < 2 + 32 * 40; t++) sum += rows.values[((i >> 5) * tokens + t) * 32 + (i % 32)];
+      return sum / (32 * 40);
+    });
+    for (let seed = 1; seed < 5; seed++) {
+      const queries = someQueries(source.geometry, 3, seed, 1);
+      const scores = cache.scores(0, queries);
+      const out = attended(cache, 0, queries);
+      const { weights } = naiveAttention(rows, source.geometry, queries);
+      for (let q = 0; q < queryHeads; q++) {
+        const kept = new Float64Array(32);
+        let [sum, rest] = [0, 0];
+        for (let t = 0; t < tokens; t++) {
+          const weight = weights[q * tokens + t];
+          if (scores[q * tokens + t] === -Infinity) {
+            rest += weight;
+            continue;
+          }
+          sum += weight;
+          const row = (Math.floor(q / 3) * tokens + t) * 32;
+          for (let d = 0; d < 32; d++) kept[d] += weight * rows.values[row + d];
+        }
+        // (kept + weight * mean) / (sum + weight) = out, solved for the weight.
+        let [both, square] = [0, 0];
+        for (let d = 0; d < 32; d++) {
+          const along = mean[32 * Math.floor(q / 3) + d] - out[q * 32 + d];
+          both += along * (out[q * 32 + d] * sum - kept[d]);
+          square += along * along;
+        }
+        const weight = both / square;
+        const expected = kept.map((x, d) => (x + weight * mean[32 * Math.floor(q / 3) + d]) / (sum + weight));
+        expect(differenceOf(out.subarray(q * 32, (q + 1) * 32), expected)).toBeLessThan(2e-3);
+        expect(weight / rest).toBeGreaterThan(0.7);
+        expect(weight / rest).toBeLessThan(1.4);
+      }
+    }
+  });
+
+  it("has the same mean however the tokens came", async () => {
+    // Without rotation there is one span for all.
+    const anchorSpan = Array.isArray(codec.anchorSpan) ? 64 : (codec.anchorSpan as number | null);
+    const given = { ...ENDS, ...codec, anchorSpan, budget: 64, fitTokens: 200, driftLimit: null } as const;
+    const stream = streamOf({ tokens: 900 });
+    const queries = someQueries({ layerCount: 1, kvHeads: 2, headDim: 32 }, 2, 5, 3);
+    const outs = [[900], [500, 507, 640, 641, 900], [900, -420, 900]].map((steps) => {
+      using cache = KvCache.create(runtime, { layerCount: 1, kvHeads: 2, headDim: 32 }, NO_ROTARY, given);
+      appendRows(cache, 0, stream, 0, 210);
+      cache.settle();
+      let length = 210;
+      for (const to of steps) {
+        if (to < 0) cache.truncate(-to);
+        else appendRows(cache, 0, stream, length, to);
+        length = Math.abs(to);
+        attended(cache, 0, queries);
+      }
+      return attended(cache, 0, queries);
+    });
+    expect(outs[1]).toEqual(outs[0]);
+    // What was exact when it was forgotten comes again as it was; block borders are the same.
+    expect(outs[2]).toEqual(outs[0]);
+  });
+});
+
+/** Numbers of the coded tokens that a query attends to. */
+function chosenTokens(
+  cache: KvCache,
+  queries: Float32Array,
+  sinks: number,
+  query = 0,
+  tokens = cache.layerLength(0),
+): number[] {
+  const first = query * tokens + sinks;
+  const scores = cache.scores(0, queries).subarray(first, first + cache.codedLength(0));
   return Array.from(scores.keys()).filter((token) => scores[token] > -Infinity);
 }
 
-describe.each(["planes", "landmarks"] as const)("a needle, by %s", (selection) => {
+describe.each(SELECTIONS)("a needle, by %s", (selection) => {
   /** A landmark stands for 8 tokens from the first coded one on: it takes that many to move the mean. */
   const needle = (at: number): number[] =>
-    selection === "planes" ? [at] : Array.from({ length: 8 }, (_, i) => at - ((at - 2) % 8) + i);
+    selection !== "landmarks" ? [at] : Array.from({ length: 8 }, (_, i) => at - ((at - 2) % 8) + i);
 
   /** A stream and a cache of it whose token `at` is a needle for queries along a direction of its head. */
   function planted(at: number, head: number): { cache: KvCache; stream: Stream; queries: Float32Array } {
@@ -232,25 +346,32 @@ it("outliers, tokens far from their landmark, are always in", () => {
 });
 
 describe("bytes of keys", () => {
-  it("of 1.25 bits and a budget of 1/32: f16 keys are 410 times what is scored; scanned apart", async () => {
-    const tokens = 8 + 128 * 32;
-    const source = new TinyCache({ layers: 1, kvHeads: 1, headDim: 64, tokens, rank: 40, noise: 0.2, type: "f32" });
-    const coded = await compress(runtime, source, { ...ENDS, anchorSpan: 256, keyBits: 1.25 });
-    using cache = KvCache.open(runtime, coded, { budget: 1 / 32 });
-    const report: AttendReport = cache.attend(0, someQueries(source.geometry), new Float32Array(128));
-    const [{ books, planes }] = coded.layers[0].keys;
-    const bits = planes.length / 128 / 16 / 16;
-    expect(bits).toBeCloseTo(1.25, 1);
-    const f16Bytes = 2 * 64 * 128 * 32;
-    expect(f16Bytes / report.scoredKeyBytes).toBeGreaterThanOrEqual(409.6 * (1.25 / bits));
-    expect(report.scoredKeyBytes).toBe(planes.length / 32);
-    const leading = books.reduce((sum, { width }) => sum + (width === 8 ? 2 : width === 4 ? 1 : 0), 0);
-    expect(leading).toBeGreaterThan(0);
-    expect(report.scannedKeyBytes).toBe(128 * 16 * leading);
-    // What is stored is another thing.
-    expect(cache.stats().bytes.codes).toBeGreaterThan(planes.length);
-    expect(report.blocks).toBe(4);
-  });
+  it.each(["tokens", "blocks"] as const)(
+    "of 1.25 bits and a budget of 1/32: f16 keys are 410 times what is scored; scanned apart, by %s",
+    async (selection) => {
+      const tokens = 8 + 128 * 32;
+      const source = new TinyCache({ layers: 1, kvHeads: 1, headDim: 64, tokens, rank: 40, noise: 0.2, type: "f32" });
+      const coded = await compress(runtime, source, { ...ENDS, anchorSpan: 256, keyBits: 1.25 });
+      using cache = KvCache.open(runtime, coded, { budget: 1 / 32, selection });
+      const report: AttendReport = cache.attend(0, someQueries(source.geometry), new Float32Array(128));
+      const [{ books, planes }] = coded.layers[0].keys;
+      const bits = planes.length / 128 / 16 / 16;
+      expect(bits).toBeCloseTo(1.25, 1);
+      const f16Bytes = 2 * 64 * 128 * 32;
+      expect(f16Bytes / report.scoredKeyBytes).toBeGreaterThanOrEqual(409.6 * (1.25 / bits));
+      const all = planes.length / 128 / 16;
+      // Whole planes up to six tenths; of channels of 8 and 4 bits more, where there are more.
+      const wide = books.reduce((sum, { width }) => sum + (width === 8 ? 2 : width === 4 ? 1 : 0), 0);
+      const leading = Math.max(wide, Math.ceil(0.6 * all));
+      expect(leading).toBeLessThan(all);
+      expect(report.scannedKeyBytes).toBe(128 * 16 * leading);
+      // A byte has nibbles of two tokens, of which one is chosen.
+      expect(report.scoredKeyBytes).toBe(selection === "blocks" ? planes.length / 32 : 128 * (all - leading));
+      // What is stored is another thing.
+      expect(cache.stats().bytes.codes).toBeGreaterThan(planes.length);
+      expect(report.blocks).toBe(4);
+    },
+  );
 
   it("of landmarks are those of the means", async () => {
     const source = new TinyCache({ layers: 1, tokens: 8 + 320 });
@@ -265,9 +386,12 @@ describe("bytes of keys", () => {
 describe("on a real cache of 1,664 tokens", () => {
   /** Attention that the chosen tokens get, and part of the 64 best coded tokens: measured, less a twentieth. */
   const LIMITS: [Partial<CodecOptions>, CacheOptions["selection"], number, number, number][] = [
-    [{ grouping: "layer", anchorSpan: 256 }, "planes", 1 / 4, 0.79, 0.57],
-    [{ grouping: "layer", anchorSpan: 256 }, "planes", 1 / 2, 0.9, 0.85],
-    [{ grouping: "head", anchorSpan: null }, "planes", 1 / 4, 0.79, 0.56],
+    [{ grouping: "layer", anchorSpan: 256 }, "blocks", 1 / 4, 0.79, 0.57],
+    [{ grouping: "layer", anchorSpan: 256 }, "blocks", 1 / 2, 0.9, 0.85],
+    [{ grouping: "head", anchorSpan: null }, "blocks", 1 / 4, 0.79, 0.56],
+    [{ grouping: "layer", anchorSpan: 256 }, "tokens", 1 / 32, 0.78, 0.48],
+    [{ grouping: "layer", anchorSpan: 256 }, "tokens", 1 / 8, 0.86, 0.83],
+    [{ grouping: "head", anchorSpan: null }, "tokens", 1 / 8, 0.86, 0.82],
     [{ grouping: "head", anchorSpan: 1 }, "landmarks", 1 / 4, 0.68, 0.69],
     [{ grouping: "head", anchorSpan: 1 }, "landmarks", 1 / 2, 0.8, 0.84],
   ];

@@ -55,7 +55,7 @@ describe("attend", () => {
 
   it.each(["1/32", "0.03125", "50"])("reads few keys with a budget of %s", async (budget) => {
     const result = await attendOn(HEAD_NONE, "--budget", budget);
-    expect(result).toMatchObject({ budget: budget === "50" ? 50 : 1 / 32, selection: "planes" });
+    expect(result).toMatchObject({ budget: budget === "50" ? 50 : 1 / 32, selection: "tokens" });
     expect(result.recall > 0.02 && result.recall < 0.9).toBe(true);
     expect(result.attendedWeight > 0.3 && result.attendedWeight < 1).toBe(true);
     // Two blocks of about 51.
@@ -81,7 +81,7 @@ describe("attend", () => {
       expect(rows[1][name]).toBe(one[name]);
     }
     const { stdout } = await svdq(["attend", archive, "--queries", FIXTURE, "--budget", "1/4,64"]);
-    expect(stdout).toMatch(/^budget +by +weight % +top 64 % .*\n25\.0 % +planes .*\n64 +planes .*\n$/);
+    expect(stdout).toMatch(/^budget +by +weight % +top 64 % .*\n25\.0 % +tokens .*\n64 +tokens .*\n$/);
   });
 
   it("goes by landmarks where spans are short", async () => {
@@ -121,7 +121,7 @@ describe("attend", () => {
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
     expect(stdout).toMatch(/^tokens +64 from a length of 1,665 on, 2 layers$/m);
     expect(stdout).toMatch(
-      /^selection +12\.5 % of coded tokens by planes: .* % of the weight, .* of the top 64 tokens$/m,
+      /^selection +12\.5 % of coded tokens, each kv head its own: .* % of the weight, .* of the top 64 tokens$/m,
     );
     expect(stdout).toMatch(
       /^time a token +[\d.]+ ms, f32 kernels [\d.]+ ms: [\d.]+ times (as fast|slower than they); append/m,
@@ -242,10 +242,10 @@ describe("options", () => {
     ]),
     [["--budget", "many"], /--budget .*Expected a number/],
     [["--budget", "1/"], /--budget .*Expected a number/],
-    [["--selection", "planes"], /--selection: expected --budget with it, got none/],
+    [["--selection", "tokens"], /--selection: expected --budget with it, got none/],
     [
       ["--budget", "9", "--selection", "luck"],
-      /--selection .*'luck' is invalid\. Allowed choices are planes, landmarks/,
+      /--selection .*'luck' is invalid\. Allowed choices are tokens, blocks, landmarks/,
     ],
     [["--score-step", "0"], /--score-step: expected a number from 0\.000001 to 1, got 0/],
     [["--score-step", "fine"], /--score-step .*Expected a number/],

@@ -86,9 +86,11 @@ describe("eval", () => {
     expect(names.filter((name) => name.startsWith("codec"))).toEqual([
       "codec layer span 1 K 1.5 V 2.5",
       "codec layer span 1 K 3 V 3",
+      "codec entropy span 1 K 1.5 V 2.5",
+      "codec entropy span 1 K 3 V 3",
     ]);
     expect(names).toContain("TurboQuant 3");
-    const chosen = await rowsOf(["--bits", "4", "--methods", "codec"]);
+    const chosen = await rowsOf(["--bits", "4", "--methods", "codec layer"]);
     expect(chosen.map((row) => row.method)).toEqual(["8-bit rounding", "codec layer span 1 K 4 V 4"]);
   });
 

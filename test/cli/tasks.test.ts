@@ -55,7 +55,12 @@ describe("tasks", () => {
   it("takes settings of the codec in place of named methods", async () => {
     const { stdout } = await tasksOf("--tasks", "single 1", "--bits", "2/3,8", "--json");
     const names = (JSON.parse(stdout) as TaskRow[]).map(({ method }) => method);
-    expect(names).toEqual(["codec layer span 1 K 2 V 3", "codec layer span 1 K 8 V 8"]);
+    expect(names).toEqual([
+      "codec layer span 1 K 2 V 3",
+      "codec layer span 1 K 8 V 8",
+      "codec entropy span 1 K 2 V 3",
+      "codec entropy span 1 K 8 V 8",
+    ]);
   });
 
   it.each<[string[], string]>([

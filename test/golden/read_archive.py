@@ -5,7 +5,7 @@
     python3 read_archive.py FILE -o OUT     also writes all tensors to OUT: f32, for each layer keys, then values,
                                             (kvHeads, tokenCount, headDim)
 
-Exit code 1 and a message on stderr where FILE is not sound.
+FILE may be chunks of tokens as well, one after the other. Exit code 1 and a message on stderr where FILE is not sound.
 """
 
 import json
@@ -209,6 +209,7 @@ def read_group(cursor, rest, header, coded, next_head, is_keys):
     else:
         least, step = cursor.numbers("f", 2)
         check(math.isfinite(least) and least >= 0 and math.isfinite(step) and step >= 1, f"{cursor.name}: norms")
+        group["norm steps"] = (least, step)
         group["norms"] = norms_of(least, step, cursor.take(coded))
     if flags & 4:
         group["codes"] = read_stream(cursor, widths, coded)
@@ -480,13 +481,110 @@ def read_archive(data):
     return header, layers
 
 
+# --------------------------------------------------------------------------------------------------------- chunks
+
+
+def open_chunks(data):
+    """Header and body of each chunk, checksums and links right."""
+    chunks, at, link = [], 0, 0
+    while at < len(data):
+        check(len(data) - at >= 32 and data[at:at + 8] == b"SVDC\r\n\x1a\n", "magic of a chunk")
+        version, header_bytes, chunk_bytes, linked, crc = struct.unpack_from("<IIQII", data, at + 8)
+        check(version == 1 and 32 + header_bytes <= chunk_bytes <= len(data) - at, "version or length of a chunk")
+        chunk = data[at:at + chunk_bytes]
+        check(crc32c(chunk[:28] + chunk[32:]) == crc, "checksum of a chunk")
+        check(linked == link, "link of a chunk")
+        try:
+            header = json.loads(chunk[32:32 + header_bytes].decode("utf-8"))
+        except ValueError as error:
+            raise Unsound(f"header of a chunk: {error}") from None
+        chunks.append((header, Cursor(f"chunk {len(chunks)}", chunk[32 + header_bytes:])))
+        at, link = at + chunk_bytes, crc
+    return chunks
+
+
+def read_pieces(body, pieces, segments, header):
+    """Adds to segments: lists of tokens and, of keys and values, groups with the bytes of their codes."""
+    for begins, count in pieces:
+        if begins:
+            keys, values = begin_groups(body, header, True), begin_groups(body, header, False)
+            segments.append({"tokens": 0, "keys": keys, "values": values})
+        segment = segments[-1]
+        segment["tokens"] += count
+        for group in segment["keys"] + segment["values"]:
+            if "norm steps" in group:
+                group["norms"] += norms_of(*group["norm steps"], body.take(count))
+            if group["leading"] is None:
+                group["codes"] = [a + b for a, b in zip(group["codes"], read_planes(body, group["widths"], count))]
+            else:
+                for part in group["parts"]:
+                    part += body.take(body.numbers("I", 1)[0])
+
+
+def begin_groups(body, header, is_keys):
+    groups, head = [], 0
+    while head < header["geometry"]["kvHeads"]:
+        _, _, n, flags = struct.unpack_from("<4H", body.data, body.at)
+        group = read_group(body, body, header, 0, head, is_keys)
+        group["widths"] = [len(levels).bit_length() - 1 for levels in group["levels"]]
+        group["leading"], group["parts"] = (n if flags & 4 else None), (bytearray(), bytearray())
+        groups.append(group)
+        head += group["headCount"]
+    return groups
+
+
+def end_streams(segment):
+    for group in segment["keys"] + segment["values"]:
+        if group["leading"] is None:
+            continue
+        widths = group["widths"][:group["leading"]], group["widths"][group["leading"]:]
+        sized = [Cursor("stream", struct.pack("<I", len(part)) + part) for part in group["parts"]]
+        group["codes"] = [code for c, w in zip(sized, widths) for code in read_stream(c, w, segment["tokens"])]
+
+
+def read_chunks(data):
+    """As read_archive."""
+    chunks = open_chunks(data)
+    first, last = chunks[0][0], chunks[-1][0]
+    header = {**first["shared"], "tokenCount": last["tokenTo"], "recent": last["recent"], "sections": []}
+    check_header(header)
+    geometry, end, tokens = header["geometry"], 0, []
+    layers = [{"segments": [], "keys": [], "values": []} for _ in range(geometry["layerCount"])]
+    for i, (own, body) in enumerate(chunks):
+        check(own["tokenFrom"] == end, "tokens of a chunk")
+        end = own["tokenTo"]
+        if i == 0:
+            frequencies = body.numbers("d", header["rotary"]["pairs"])
+        if own["hasTokens"]:
+            tokens += body.numbers("i", end - own["tokenFrom"])
+        exact_tokens = (header["sinks"] if i == 0 else 0) + own["recent"]
+        size = exact_tokens * geometry["headDim"] * ELEMENT_BYTES[header["exactType"]]
+        for layer, pieces in zip(layers, own["pieces"]):
+            read_pieces(body, pieces, layer["segments"], header)
+            for kind in ("keys", "values"):
+                layer[kind].append([body.take(size) for _ in range(geometry["kvHeads"])])
+        body.end()
+    check(fingerprint_of(header, frequencies) == header["fingerprint"], "fingerprint")
+    out = []
+    for layer in layers:
+        for segment in layer["segments"]:
+            end_streams(segment)
+        counts, tensors = [segment["tokens"] for segment in layer["segments"]], []
+        for kind in ("keys", "values"):
+            exact = exact_elements(kind, b"".join(b"".join(head) for head in zip(*layer[kind])), header)
+            groups = [segment[kind] for segment in layer["segments"]]
+            tensors.append(tensor_of(header, frequencies, counts, groups, exact, kind == "keys"))
+        out.append(tuple(tensors))
+    return {**header, **({"tokens": tokens} if tokens else {})}, out
+
+
 def main(arguments):
     if len(arguments) not in (1, 3) or (len(arguments) == 3 and arguments[1] != "-o"):
         sys.exit(__doc__)
     with open(arguments[0], "rb") as file:
         data = file.read()
     try:
-        header, layers = read_archive(data)
+        header, layers = (read_chunks if data[:4] == b"SVDC" else read_archive)(data)
     except Unsound as error:
         sys.exit(f"{arguments[0]}: {error}")
     if len(arguments) == 3:

@@ -57,6 +57,7 @@ export class Arena {
   f32 = (ptr: number, count: number): Float32Array => this.#runtime.heap.f32(ptr, count).slice();
   f64 = (ptr: number, count: number): Float64Array => this.#runtime.heap.f64(ptr, count).slice();
   u8 = (ptr: number, count: number): Uint8Array => this.#runtime.heap.u8(ptr, count).slice();
+  u32 = (ptr: number, count: number): Uint32Array => this.#runtime.heap.u32(ptr, count).slice();
   u16 = (ptr: number, count: number): Uint16Array => this.#runtime.heap.u16(ptr, count).slice();
 
   /** Guards untouched; everything released; bytes in use back at the start. */

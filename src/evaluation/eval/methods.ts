@@ -107,14 +107,20 @@ export const methodsWith = (pairs: BitPair[], others: EvalMethod[] = []): EvalMe
 ];
 
 const ENTROPY_FAMILY = "codec entropy span 1";
-const ENTROPY_PAIRS = [
-  [0.5, 0.75],
-  [0.75, 1.25],
-  [1.25, 1.75],
+const ENTROPY_PAIRS: BitPair[] = [
+  { keyBits: 0.5, valueBits: 0.75 },
+  { keyBits: 0.75, valueBits: 1.25 },
+  { keyBits: 1.25, valueBits: 1.75 },
 ];
 
+const atEntropy = ({ keyBits, valueBits }: BitPair): EvalMethod =>
+  ours(ENTROPY_FAMILY, keyBits, valueBits, { entropy: true });
+
+/** The codec at settings of the user's, in planes and at entropy. */
+export const methodsAt = (pairs: BitPair[]): EvalMethod[] => methodsWith(pairs, pairs.map(atEntropy));
+
 export const EVAL_METHODS: EvalMethod[] = methodsWith(DEFAULT_PAIRS, [
-  ...ENTROPY_PAIRS.map(([keyBits, valueBits]) => ours(ENTROPY_FAMILY, keyBits, valueBits, { entropy: true })),
+  ...ENTROPY_PAIRS.map(atEntropy),
   ours("codec layer span 256", 1.25, 2, { anchorSpan: 256 }),
   ours("codec head span 1", 1.25, 2, { grouping: "head" }),
 ]);

@@ -20,7 +20,7 @@ export async function measureBudgets(
 ): Promise<void> {
   if (!dumps) return;
   const selection = isInPlace(anchorsOf(coded.anchorSpan, coded.rotary, coded.geometry.headDim))
-    ? "planes"
+    ? "tokens"
     : "landmarks";
   const budgets = [settings.budget, ...BUDGETS.filter((budget) => budget !== settings.budget)];
   const points: BudgetPoint[] = [];

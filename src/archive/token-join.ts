@@ -1,0 +1,189 @@
+/** Chunks of tokens back to a cache. Checked as an archive is: checksums, then the header, then every number. */
+import { joinChunks } from "../codec/chunks.ts";
+import { type CodedCache, type CodedGroup, type CodedSegment, layerOfSegments } from "../codec/coded.ts";
+import { countWidths } from "../codec/layout.ts";
+import type { Rotary, RotaryLayout } from "../codec/rotary.ts";
+import { ELEMENT_BYTES } from "../codec/source.ts";
+import { brief, FormatError } from "../errors.ts";
+import { type CacheShape, checkShape, type Fail, placeOf, planesBytes } from "./check.ts";
+import { fingerprintOf } from "./checksum.ts";
+import { ByteReader } from "./cursor.ts";
+import { ARCHIVE_VERSIONS } from "./format.ts";
+import { readGroup } from "./group-reader.ts";
+import { asFormatError } from "./header.ts";
+import { type ChunkHeader, openTokenChunks, type SharedHeader } from "./token-chunk.ts";
+import { chunksOf } from "./writer.ts";
+
+/** Bytes of a group's codes as chunks bring them: norms, planes, both parts of a stream. */
+interface Growing {
+  group: CodedGroup;
+  norms: Uint8Array[];
+  planes: Uint8Array[];
+  parts: [Uint8Array[], Uint8Array[]];
+}
+
+interface GrowingSegment {
+  tokens: number;
+  keys: Growing[];
+  values: Growing[];
+}
+
+/** Sinks, and recent tokens, of a layer: (kvHeads, tokens, headDim). */
+interface Exact {
+  keys: Uint8Array[];
+  values: Uint8Array[];
+}
+
+/**
+ * The cache of the first chunks that `splitByTokens` made, one after the other; of all of them, the cache that
+ * was split. Without the last chunk a cache has no recent tokens. Throws FormatError for anything else.
+ */
+export function joinTokenChunks(given: Uint8Array | readonly Uint8Array[], name = "chunks"): CodedCache {
+  const bytes = given instanceof Uint8Array ? given : joinChunks(given);
+  const chunks = openTokenChunks(bytes, name);
+  const headers = chunks.map(({ header, start }, i) => checkHeader(header, i, start, name));
+  const { shared, shape } = shapeOf(headers, name);
+  const layers = shape.layerNumbers.map(() => ({ segments: [] as GrowingSegment[], exact: { keys: [], values: [] } }));
+  const tokens = headers[0].hasTokens ? new Int32Array(Math.min(shape.tokenCount, bytes.length / 4)) : undefined;
+  const rotary: Rotary = { layout: shared.rotary.layout as RotaryLayout, frequencies: new Float64Array(0) };
+  chunks.forEach((chunk, i) => {
+    const body = new ByteReader(bytes, chunk.bodyStart, chunk.end, `${name}: chunk ${i}`);
+    const header = headers[i];
+    if (i === 0) rotary.frequencies = body.f64(shared.rotary.pairs, "frequencies");
+    const count = header.tokenTo - header.tokenFrom;
+    if (tokens) tokens.set(body.i32(count, "tokens"), header.tokenFrom);
+    layers.forEach((layer, l) => {
+      readPieces(body, header.pieces[l], layer.segments, shape);
+      readExact(body, (i === 0 ? shape.sinks : 0) + header.recent, layer.exact, shape);
+    });
+    if (body.left > 0) fail(body.where, "body", "its end here", `${body.left} more bytes`, body.at);
+  });
+  const cache = {
+    ...shape,
+    rotary,
+    ...(tokens && { tokens }),
+    layers: layers.map(({ segments, exact }) => ({
+      ...layerOfSegments(segments.map(grown)),
+      exactKeys: joinHeads(exact.keys, shape.geometry.kvHeads),
+      exactValues: joinHeads(exact.values, shape.geometry.kvHeads),
+    })),
+  };
+  // Whatever an archive is asked: sizes, widths, finite numbers, free places.
+  asFormatError(name, 0, () => chunksOf(cache));
+  const fingerprint = fingerprintOf(cache);
+  if (fingerprint !== shared.fingerprint) fail(name, "fingerprint", fingerprint, shared.fingerprint, 0);
+  return cache;
+}
+
+function fail(where: string, what: string, expected: string, got: unknown, at: number): never {
+  throw new FormatError(`${where}: ${what}: expected ${expected}, got ${brief(got)}`, at);
+}
+
+const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
+const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
+const isPiece = (piece: unknown): boolean =>
+  Array.isArray(piece) && piece.length === 2 && (piece[0] === 0 || piece[0] === 1) && isCount(piece[1]);
+
+function checkHeader(header: unknown, index: number, start: number, name: string): ChunkHeader {
+  const where = `${name}: chunk ${index}: header`;
+  if (!isObject(header)) return fail(where, "JSON", "an object", header, start);
+  for (const field of ["tokenFrom", "tokenTo", "recent"]) {
+    if (!isCount(header[field])) fail(where, field, "an integer, not negative", header[field], start);
+  }
+  if (typeof header.hasTokens !== "boolean") fail(where, "hasTokens", "true or false", header.hasTokens, start);
+  const { pieces } = header;
+  if (!Array.isArray(pieces) || !pieces.every((all) => Array.isArray(all) && all.every(isPiece))) {
+    fail(where, "pieces", "of each layer arrays of [0 or 1, tokens]", pieces, start);
+  }
+  if (isObject(header.shared) !== (index === 0)) {
+    fail(where, "shared", index === 0 ? "an object in the first chunk" : "none after it", header.shared, start);
+  }
+  return header as unknown as ChunkHeader;
+}
+
+/** Chunks follow one another; only the last has recent tokens. */
+function shapeOf(headers: ChunkHeader[], name: string): { shared: SharedHeader; shape: CacheShape } {
+  const shared = headers[0].shared as SharedHeader;
+  const last = headers[headers.length - 1];
+  const failShape: Fail = (what, expected, got) => fail(`${name}: header`, what, expected, got, 0);
+  if (!isObject(shared.geometry)) failShape("geometry", "an object", shared.geometry);
+  const { layerCount, kvHeads, headDim } = shared.geometry;
+  const { model, layerNumbers, sinks, exactType, anchorSpan } = shared;
+  const { tokenTo: tokenCount, recent } = last;
+  const shape = {
+    ...{ geometry: { layerCount, kvHeads, headDim }, layerNumbers, model, tokenCount, sinks, recent, exactType },
+    anchorSpan,
+  } as CacheShape;
+  asFormatError(`${name}: header`, 0, () => checkShape(shape, failShape));
+  const { layout, pairs } = isObject(shared.rotary) ? shared.rotary : failShape("rotary", "an object", shared.rotary);
+  if (layout !== "half-split" && layout !== "interleaved") {
+    failShape("rotary.layout", '"half-split" or "interleaved"', layout);
+  }
+  if (!isCount(pairs) || pairs > headDim / 2) failShape("rotary.pairs", `an integer from 0 to ${headDim / 2}`, pairs);
+  headers.forEach(({ tokenFrom, tokenTo, recent: exact, hasTokens, pieces }, i) => {
+    const failChunk: Fail = (what, expected, got) => fail(`${name}: chunk ${i}: header`, what, expected, got, 0);
+    const start = i === 0 ? 0 : headers[i - 1].tokenTo;
+    if (tokenFrom !== start || tokenTo < start) failChunk("tokens", `from ${start} on`, `${tokenFrom} to ${tokenTo}`);
+    if (i < headers.length - 1 && exact > 0) failChunk("recent", "0 before the last chunk", exact);
+    if (hasTokens !== headers[0].hasTokens) failChunk("hasTokens", `${headers[0].hasTokens}`, hasTokens);
+    if (pieces.length !== layerCount) failChunk("pieces", `${layerCount} layers`, pieces.length);
+  });
+  return { shared, shape };
+}
+
+function readPieces(body: ByteReader, pieces: ChunkHeader["pieces"][0], segments: GrowingSegment[], shape: CacheShape) {
+  for (const [begins, tokens] of pieces) {
+    if (begins)
+      segments.push({ tokens: 0, keys: readGroups(body, "keys", shape), values: readGroups(body, "values", shape) });
+    const segment = segments[segments.length - 1];
+    if (!segment) fail(body.where, "pieces", "a segment that begins", "one that goes on", body.at);
+    for (const growing of [...segment.keys, ...segment.values]) readCodes(body, growing, tokens);
+    segment.tokens += tokens;
+  }
+}
+
+function readGroups(body: ByteReader, role: "keys" | "values", shape: CacheShape): Growing[] {
+  const place = placeOf(shape, role, 0);
+  const groups: Growing[] = [];
+  for (let next = 0; next < place.kvHeads; ) {
+    const prefix = `${role}: group ${groups.length}: `;
+    const group = readGroup(body, next, { place, version: ARCHIVE_VERSIONS.streams, rest: body, prefix });
+    groups.push({ group, norms: [], planes: [], parts: [[], []] });
+    next += group.headCount;
+  }
+  return groups;
+}
+
+function readCodes(body: ByteReader, { group, norms, planes, parts }: Growing, tokens: number): void {
+  if (group.norms) norms.push(body.u8(tokens, "norms"));
+  if (!group.stream) {
+    planes.push(body.u8(planesBytes(countWidths(group.books.map(({ width }) => width)), tokens), "planes"));
+    return;
+  }
+  for (const part of parts) part.push(body.u8(body.u32(1, "stream")[0], "stream"));
+}
+
+function readExact(body: ByteReader, tokens: number, exact: Exact, { geometry, exactType }: CacheShape): void {
+  const bytes = geometry.kvHeads * tokens * geometry.headDim * ELEMENT_BYTES[exactType];
+  exact.keys.push(body.u8(bytes, "exact keys"));
+  exact.values.push(body.u8(bytes, "exact values"));
+}
+
+function grown({ tokens, keys, values }: GrowingSegment): CodedSegment {
+  const whole = ({ group, norms, planes, parts }: Growing): CodedGroup => ({
+    ...group,
+    planes: joinChunks(planes),
+    ...(group.norms && { norms: { ...group.norms, codes: joinChunks(norms) } }),
+    ...(group.stream && { stream: { ...group.stream, parts: [joinChunks(parts[0]), joinChunks(parts[1])] } }),
+  });
+  return { tokens, keys: keys.map(whole), values: values.map(whole) };
+}
+
+/** Tensors (heads, …) side by side in every head. */
+function joinHeads(tensors: Uint8Array[], heads: number): Uint8Array {
+  const ofHead = (head: number) =>
+    tensors.map((bytes) => bytes.subarray((head * bytes.length) / heads, ((head + 1) * bytes.length) / heads));
+  return joinChunks(Array.from({ length: heads }, (_, head) => joinChunks(ofHead(head))));
+}
