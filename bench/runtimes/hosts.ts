@@ -136,7 +136,9 @@ async function inBrowser(
   return withFolder(async (folder) => {
     const { server, url, result } = await serve();
     signal?.throwIfAborted();
-    const browser = spawn(binary, flags(url, folder), { stdio: "ignore", detached: true });
+    // What it leaves in its own folder for temporary files goes with the profile.
+    const env = { ...process.env, TMPDIR: folder };
+    const browser = spawn(binary, flags(url, folder), { stdio: "ignore", detached: true, env });
     const died = new Promise<never>((_, reject) => {
       browser.once("exit", (code) => reject(new Error(`${binary}: ended with ${code} before the page answered`)));
       browser.once("error", reject);

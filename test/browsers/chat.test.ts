@@ -53,6 +53,17 @@ class Chat {
     return said;
   }
 
+  /** Folders are read behind the back of the driver: waits until one of its files is there. */
+  async pick(input: ElementHandle<HTMLInputElement>, folder: string, file: string): Promise<void> {
+    await input.uploadFile(folder);
+    await this.page.waitForFunction(
+      (element, wanted) => Array.from((element as HTMLInputElement).files ?? []).some(({ name }) => name === wanted),
+      { timeout: 20_000 },
+      input,
+      file,
+    );
+  }
+
   /** The answer's words and the note below them. */
   async say(text: string): Promise<{ words: string; note: string }> {
     await this.page.select("#most", "16");
@@ -154,10 +165,10 @@ describe.skipIf(!isHere).each(CHOSEN)("the live chat in $name", ({ name, launch 
       const wrong = pathOf(`${name}-wrong`);
       mkdirSync(wrong);
       writeFileSync(join(wrong, "notes.txt"), "no model");
-      await input.uploadFile(wrong);
+      await chat.pick(input, wrong, "notes.txt");
       await chat.press("load");
       await expect(chat.done(/^All/)).rejects.toThrow(/expected config\.json in this folder, got none/);
-      await input.uploadFile(join(pathOf(`${name}-models`), NAME));
+      await chat.pick(input, join(pathOf(`${name}-models`), NAME), "config.json");
       await chat.press("load");
       await chat.done(/^All ready/);
       expect((await chat.say("Hello.")).words.length).toBeGreaterThan(0);
