@@ -23,7 +23,7 @@ export interface Head {
   end: number;
 }
 
-type Fields = Record<string, unknown>;
+export type Fields = Record<string, unknown>;
 
 /** A RangeError of a check shared with callers becomes a FormatError. */
 export function asFormatError<T>(where: string, offset: number, check: () => T): T {
@@ -42,6 +42,24 @@ export function readHead(bytes: Uint8Array, name: string, size = bytes.length): 
   const fail: Fail = (what, expected, got) => {
     throw new FormatError(`${name}: header: ${what}: expected ${expected}, got ${brief(got)}`, PREAMBLE.bytes);
   };
+  const shape = readShape(fields, `${name}: header`, PREAMBLE.bytes, fail);
+  if (Array.isArray(shape.anchorSpan) && version !== ARCHIVE_VERSIONS.streams) {
+    fail("anchorSpan", "one span before version 3", fields.anchorSpan);
+  }
+  const segments = readSegments(version, fields.segments, shape, fail);
+  const identity = fieldsOf(fields.layout, "layout", fail);
+  if (identity.blockTokens !== BLOCK_TOKENS) fail("layout.blockTokens", `${BLOCK_TOKENS}`, identity.blockTokens);
+  if (identity.planeBytes !== PLANE_BYTES) fail("layout.planeBytes", `${PLANE_BYTES}`, identity.planeBytes);
+  const { layout, pairs } = readRotary(fields.rotary, shape.geometry.headDim, fail);
+  checkPairSpans(shape, pairs, fail);
+  if (typeof fields.fingerprint !== "string") fail("fingerprint", "a string", fields.fingerprint);
+  const end = PREAMBLE.bytes + headerBytes;
+  const sections = readTable(fields.sections, version, shape, roundUp(end, SECTION_ALIGN), size, name, fail);
+  return { version, shape, fingerprint: fields.fingerprint, segments, layout, pairs, sections, end };
+}
+
+/** What a header says of geometry, tokens and spans, checked; chunks of tokens say it in the same words. */
+export function readShape(fields: Fields, where: string, offset: number, fail: Fail): CacheShape {
   const geometry = fieldsOf(fields.geometry, "geometry", fail);
   const shape = {
     geometry: { layerCount: geometry.layerCount, kvHeads: geometry.kvHeads, headDim: geometry.headDim },
@@ -53,26 +71,19 @@ export function readHead(bytes: Uint8Array, name: string, size = bytes.length): 
     exactType: fields.exactType,
     anchorSpan: fields.anchorSpan,
   } as CacheShape;
-  asFormatError(`${name}: header`, PREAMBLE.bytes, () => checkShape(shape, fail));
-  if (Array.isArray(shape.anchorSpan) && version !== ARCHIVE_VERSIONS.streams) {
-    fail("anchorSpan", "one span before version 3", fields.anchorSpan);
-  }
-  const segments = readSegments(version, fields.segments, shape, fail);
-  const identity = fieldsOf(fields.layout, "layout", fail);
-  if (identity.blockTokens !== BLOCK_TOKENS) fail("layout.blockTokens", `${BLOCK_TOKENS}`, identity.blockTokens);
-  if (identity.planeBytes !== PLANE_BYTES) fail("layout.planeBytes", `${PLANE_BYTES}`, identity.planeBytes);
-  const { layout, pairs } = fieldsOf(fields.rotary, "rotary", fail);
+  asFormatError(where, offset, () => checkShape(shape, fail));
+  return shape;
+}
+
+export function readRotary(value: unknown, headDim: number, fail: Fail): { layout: RotaryLayout; pairs: number } {
+  const { layout, pairs } = fieldsOf(value, "rotary", fail);
   if (layout !== "half-split" && layout !== "interleaved") {
-    fail("rotary.layout", '"half-split" or "interleaved"', layout);
+    return fail("rotary.layout", '"half-split" or "interleaved"', layout);
   }
-  if (!isCount(pairs) || pairs > shape.geometry.headDim / 2) {
-    fail("rotary.pairs", `an integer from 0 to ${shape.geometry.headDim / 2}`, pairs);
+  if (!isCount(pairs) || pairs > headDim / 2) {
+    return fail("rotary.pairs", `an integer from 0 to ${headDim / 2}`, pairs);
   }
-  checkPairSpans(shape, pairs, fail);
-  if (typeof fields.fingerprint !== "string") fail("fingerprint", "a string", fields.fingerprint);
-  const end = PREAMBLE.bytes + headerBytes;
-  const sections = readTable(fields.sections, version, shape, roundUp(end, SECTION_ALIGN), size, name, fail);
-  return { version, shape, fingerprint: fields.fingerprint, segments, layout, pairs, sections, end };
+  return { layout, pairs };
 }
 
 function readSegments(version: number, table: unknown, shape: CacheShape, fail: Fail): number[][] {
@@ -91,7 +102,7 @@ function readSegments(version: number, table: unknown, shape: CacheShape, fail: 
   return segments;
 }
 
-const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
+export const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
 
 function fieldsOf(value: unknown, what: string, fail: Fail): Fields {
   if (typeof value !== "object" || value === null || Array.isArray(value)) fail(what, "an object", value);

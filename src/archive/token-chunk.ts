@@ -7,10 +7,10 @@
  */
 import { joinChunks } from "../codec/chunks.ts";
 import type { CodedCache } from "../codec/coded.ts";
-import { BLOCK_TOKENS, PLANE_BYTES } from "../codec/layout.ts";
 import { brief, FormatError } from "../errors.ts";
-import { crc32c, fingerprintOf, hex32 } from "./checksum.ts";
-import type { ArchiveHeader } from "./format.ts";
+import { crc32c, hex32 } from "./checksum.ts";
+import { ARCHIVE_VERSIONS, type ArchiveHeader } from "./format.ts";
+import { headerOf } from "./writer.ts";
 
 const CHUNK_MAGIC = Uint8Array.of(0x53, 0x56, 0x44, 0x43, 0x0d, 0x0a, 0x1a, 0x0a);
 const CHUNK_VERSION = 1;
@@ -35,18 +35,13 @@ export interface ChunkHeader {
 }
 
 export function sharedOf(cache: CodedCache): SharedHeader {
-  const { layerCount, kvHeads, headDim } = cache.geometry;
-  return {
-    model: cache.model,
-    fingerprint: fingerprintOf(cache),
-    geometry: { layerCount, kvHeads, headDim },
-    rotary: { layout: cache.rotary.layout, pairs: cache.rotary.frequencies.length },
-    layerNumbers: cache.layerNumbers,
-    sinks: cache.sinks,
-    exactType: cache.exactType,
-    anchorSpan: cache.anchorSpan,
-    layout: { blockTokens: BLOCK_TOKENS, planeBytes: PLANE_BYTES },
-  };
+  const {
+    tokenCount: _tokens,
+    recent: _recent,
+    sections: _sections,
+    ...shared
+  } = headerOf(cache, ARCHIVE_VERSIONS.oneSegment, []);
+  return shared;
 }
 
 /** `crc` is the link of the next chunk. */

@@ -5,12 +5,12 @@ import { countWidths } from "../codec/layout.ts";
 import type { Rotary, RotaryLayout } from "../codec/rotary.ts";
 import { ELEMENT_BYTES } from "../codec/source.ts";
 import { brief, FormatError } from "../errors.ts";
-import { type CacheShape, checkShape, type Fail, placeOf, planesBytes } from "./check.ts";
+import { type CacheShape, type Fail, placeOf, planesBytes } from "./check.ts";
 import { fingerprintOf } from "./checksum.ts";
 import { ByteReader } from "./cursor.ts";
 import { ARCHIVE_VERSIONS } from "./format.ts";
 import { readGroup } from "./group-reader.ts";
-import { asFormatError } from "./header.ts";
+import { asFormatError, isCount, readRotary, readShape } from "./header.ts";
 import { type ChunkHeader, openTokenChunks, type SharedHeader } from "./token-chunk.ts";
 import { chunksOf } from "./writer.ts";
 
@@ -79,7 +79,6 @@ function fail(where: string, what: string, expected: string, got: unknown, at: n
   throw new FormatError(`${where}: ${what}: expected ${expected}, got ${brief(got)}`, at);
 }
 
-const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
@@ -108,20 +107,10 @@ function shapeOf(headers: ChunkHeader[], name: string): { shared: SharedHeader; 
   const shared = headers[0].shared as SharedHeader;
   const last = headers[headers.length - 1];
   const failShape: Fail = (what, expected, got) => fail(`${name}: header`, what, expected, got, 0);
-  if (!isObject(shared.geometry)) failShape("geometry", "an object", shared.geometry);
-  const { layerCount, kvHeads, headDim } = shared.geometry;
-  const { model, layerNumbers, sinks, exactType, anchorSpan } = shared;
-  const { tokenTo: tokenCount, recent } = last;
-  const shape = {
-    ...{ geometry: { layerCount, kvHeads, headDim }, layerNumbers, model, tokenCount, sinks, recent, exactType },
-    anchorSpan,
-  } as CacheShape;
-  asFormatError(`${name}: header`, 0, () => checkShape(shape, failShape));
-  const { layout, pairs } = isObject(shared.rotary) ? shared.rotary : failShape("rotary", "an object", shared.rotary);
-  if (layout !== "half-split" && layout !== "interleaved") {
-    failShape("rotary.layout", '"half-split" or "interleaved"', layout);
-  }
-  if (!isCount(pairs) || pairs > headDim / 2) failShape("rotary.pairs", `an integer from 0 to ${headDim / 2}`, pairs);
+  const fields = { ...shared, tokenCount: last.tokenTo, recent: last.recent };
+  const shape = readShape(fields, `${name}: header`, 0, failShape);
+  const { layerCount, headDim } = shape.geometry;
+  readRotary(shared.rotary, headDim, failShape);
   headers.forEach(({ tokenFrom, tokenTo, recent: exact, hasTokens, pieces }, i) => {
     const failChunk: Fail = (what, expected, got) => fail(`${name}: chunk ${i}: header`, what, expected, got, 0);
     const start = i === 0 ? 0 : headers[i - 1].tokenTo;

@@ -106,7 +106,8 @@ function versionOf({ anchorSpan, layers }: CodedCache): number {
   return layers.some(({ earlier }) => earlier?.length) ? segments : oneSegment;
 }
 
-function headerOf(cache: CodedCache, version: number, sections: SectionEntry[]): ArchiveHeader {
+/** Without `segments` in version 1. */
+export function headerOf(cache: CodedCache, version: number, sections: SectionEntry[]): ArchiveHeader {
   const { layerCount, kvHeads, headDim } = cache.geometry;
   return {
     model: cache.model,

@@ -7,6 +7,8 @@ import { scanHead } from "./scan.ts";
 
 /** Tokens whose greatest standing is kept together. */
 const EIGHT = 8;
+/** `sampledExponentials` looks at one token in so many. */
+const SAMPLED = 8;
 
 /**
  * The `wanted` tokens that stand out most to one of a kv head's queries: by score above the score that the query would
@@ -47,7 +49,7 @@ export function chooseTokens(
     const leftOut = Array.from(
       tops,
       (top, q) =>
-        EIGHT * kernels.sampledExponentials(scoresPtr + 4 * q * stride, standingsPtr, blocks, least, top, scale),
+        SAMPLED * kernels.sampledExponentials(scoresPtr + 4 * q * stride, standingsPtr, blocks, least, top, scale),
     );
     const all = heap.f32(scoresPtr, shared * stride);
     const scores = new Float32Array(shared * wanted);
