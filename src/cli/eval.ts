@@ -73,14 +73,14 @@ export function addEval(program: Command, io: Io): void {
     .option("--methods <names>", "only methods whose name contains one of these, as turboquant,kivi", nameList)
     .option(
       "--bits <pairs>",
-      "settings of the codec, in planes and at entropy: keys/values or one number, as 1.25/2,2/2,3",
+      "settings of the codec, in planes and at entropy: keys/values or one number, as 1.25/2,2/2,3; values of 16 are not\ncoded; the paper's schedules get values as these",
       bitPairs,
     )
     .option("--target-kl <nats>", "also the codec with bits chosen for these, as compress does it", targets)
     .option("--profile <file>", "the model's profile, whose queries give the codec its metric, see svdq profile")
     .option("--threads <count>", "threads of llama.cpp", positiveInteger, availableParallelism())
     .option("--svg <file>", "also plot KL against bits")
-    .option("--by-text", "JSON: also the mean KL of each text")
+    .option("--by-text", "JSON: also mean KL and change of perplexity of each text")
     .option("--json", "print JSON")
     .action((flags: EvalFlags) => runEval(io, flags));
 }

@@ -90,6 +90,8 @@ describe("eval", () => {
       "codec entropy span 1 K 3 V 3",
     ]);
     expect(names).toContain("TurboQuant 3");
+    const paper = names.filter((name) => name.startsWith("SVDq paper"));
+    expect(paper.map((name) => name.replace(/.*\] /, ""))).toEqual(["V 2.5", "V 2.5", "V 3", "V 3"]);
     const chosen = await rowsOf(["--bits", "4", "--methods", "codec layer"]);
     expect(chosen.map((row) => row.method)).toEqual(["8-bit rounding", "codec layer span 1 K 4 V 4"]);
   });
@@ -124,9 +126,11 @@ describe("eval", () => {
     expect(second.split("\n")[0]).toMatch(/^KL by text +a\.txt +lost % +b\.txt +lost %$/);
     expect(second.split("\n")[2]).toMatch(/^window only .* 100\.0 .* 100\.0$/);
     const rows = await rowsOf([...flags, "--by-text"], { texts });
-    for (const { kl, byText } of rows) {
+    for (const { kl, perplexityChange, byText } of rows) {
       expect(byText.map(({ text }) => text)).toEqual(texts);
       expect((byText[0].kl + byText[1].kl) / 2).toBeCloseTo(kl, 10);
+      const logs = byText.map((text) => Math.log1p(text.perplexityChange));
+      expect(Math.expm1((logs[0] + logs[1]) / 2)).toBeCloseTo(perplexityChange, 10);
     }
   });
 
@@ -197,7 +201,7 @@ describe("refused, with nothing on stdout:", () => {
     expectFailure(await evalOf(["--context", "68"]), 2, /^svdq: --context: expected at least 69, got 68\n$/);
     expectFailure(await evalOf(["--continue", "0"]), 2, /--continue/);
     expectFailure(await evalOf(["--svg", pathOf("a.txt")]), 2, /^svdq: --svg: expected another file/);
-    for (const bits of ["x", "1/2/3", "2,", "0/2", "2/99"]) {
+    for (const bits of ["x", "1/2/3", "2,", "0/2", "2/99", "16", "16/2"]) {
       expectFailure(await evalOf(["--bits", bits]), 2, /--bits|-bits: expected/);
     }
     const long = await svdq(["eval", "--model", pathOf("model.gguf"), "--context", "9000"], {

@@ -85,7 +85,10 @@ export async function evaluate(
   }
   return methods.map(({ name }, i) => {
     const { all, texts: measures, bits, bitsWithBasis, seconds } = runs[i];
-    const byText = texts.map((text, t) => ({ text: text.name, kl: measures[t].result().kl }));
+    const byText = texts.map((text, t) => {
+      const { kl, perplexityChange } = measures[t].result();
+      return { text: text.name, kl, perplexityChange };
+    });
     return { method: name, bits, bitsWithBasis, ...all.result(), seconds, byText };
   });
 }

@@ -6,7 +6,8 @@ import type { Baseline } from "../../baselines/baseline.ts";
 import { BASELINES } from "../../baselines/index.ts";
 import { bitsOf, bytesOf } from "../../codec/bytes.ts";
 import { choicesOf, chooseForKl } from "../../codec/choose.ts";
-import { compress, rangeOf, type WorkOptions } from "../../codec/compress.ts";
+import type { CodedCache } from "../../codec/coded.ts";
+import { codedCache, compress, compressKeys, rangeOf, type WorkOptions } from "../../codec/compress.ts";
 import { spectraOf } from "../../codec/expected-kl.ts";
 import { rowDim } from "../../codec/geometry.ts";
 import { type CodecOptions, checkOptions } from "../../codec/options.ts";
@@ -48,9 +49,10 @@ const ours = (family: string, keyBits: number, valueBits: number, options: Parti
   apply: codec({ keyBits, valueBits, ...options }),
 });
 
-const paper = (schedule: number[]): EvalMethod => ({
-  name: `SVDq paper [${schedule.join(", ")}] V 2`,
-  apply: codec({ schedule, anchorSpan: 1, valueBits: 2 }),
+/** The paper codes keys alone, which `valueBits` of EXACT_BITS repeats. */
+const paper = (schedule: number[], valueBits: number): EvalMethod => ({
+  name: `SVDq paper [${schedule.join(", ")}] V ${valueBits}`,
+  apply: codec({ schedule, anchorSpan: 1, valueBits }),
 });
 
 /** A peer on keys and on values. */
@@ -64,9 +66,13 @@ const peers = (): EvalMethod[] => {
 /** Settings of one codec, which a chart joins by a line; undefined for a peer. */
 export const familyOf = (name: string): string | undefined => /^(codec .*) (?:K [\d.]+ V|KL) [\d.e-]+$/.exec(name)?.[1];
 
+/** Values of so many bits are not coded: what a state in f16 holds. */
+export const EXACT_BITS = 16;
+
 /** Mean bits of an element. */
 export interface BitPair {
   keyBits: number;
+  /** Or EXACT_BITS. */
   valueBits: number;
 }
 
@@ -94,15 +100,20 @@ export const forTarget = (target: number): EvalMethod => ({
   },
 });
 
+const PAPER_VALUE_BITS = [2];
+
 /** In the order of the table, with the codec at these settings; the floor comes first whatever is chosen. */
-export const methodsWith = (pairs: BitPair[], others: EvalMethod[] = []): EvalMethod[] => [
+export const methodsWith = (
+  pairs: BitPair[],
+  others: EvalMethod[] = [],
+  paperValueBits: number[] = PAPER_VALUE_BITS,
+): EvalMethod[] => [
   FLOOR,
   { name: WINDOW, apply: without(0, 1) },
   { name: EVICT, apply: without(1 / 4, 3 / 4) },
   ...pairs.map(({ keyBits, valueBits }) => ours(DEFAULT_FAMILY, keyBits, valueBits, {})),
   ...others,
-  paper([8, 4, 2, 1, 1, 0, 0, 0]),
-  paper([4, 4, 2, 0, 0, 0, 0, 0]),
+  ...paperValueBits.flatMap((bits) => [paper([8, 4, 2, 1, 1, 0, 0, 0], bits), paper([4, 4, 2, 0, 0, 0, 0, 0], bits)]),
   ...peers(),
 ];
 
@@ -116,8 +127,9 @@ const ENTROPY_PAIRS: BitPair[] = [
 const atEntropy = ({ keyBits, valueBits }: BitPair): EvalMethod =>
   ours(ENTROPY_FAMILY, keyBits, valueBits, { entropy: true });
 
-/** The codec at settings of the user's, in planes and at entropy. */
-export const methodsAt = (pairs: BitPair[]): EvalMethod[] => methodsWith(pairs, pairs.map(atEntropy));
+/** The codec at settings of the user's, in planes and at entropy, and the paper's keys beside the same values. */
+export const methodsAt = (pairs: BitPair[]): EvalMethod[] =>
+  methodsWith(pairs, pairs.map(atEntropy), [...new Set(pairs.map(({ valueBits }) => valueBits))]);
 
 export const EVAL_METHODS: EvalMethod[] = methodsWith(DEFAULT_PAIRS, [
   ...ENTROPY_PAIRS.map(atEntropy),
@@ -125,19 +137,51 @@ export const EVAL_METHODS: EvalMethod[] = methodsWith(DEFAULT_PAIRS, [
   ours("codec head span 1", 1.25, 2, { grouping: "head" }),
 ]);
 
-function codec(options: Partial<CodecOptions>): EvalMethod["apply"] {
+function codec({
+  valueBits,
+  ...options
+}: Partial<CodecOptions> & Pick<CodecOptions, "valueBits">): EvalMethod["apply"] {
+  const exact = valueBits === EXACT_BITS;
   return async (runtime, state, source, work) => {
-    const cache = await compress(runtime, source, { ...options, ...ENDS }, work);
+    const given = { ...options, ...ENDS };
+    const cache = await (exact
+      ? compressKeysAlone(runtime, source, given, work)
+      : compress(runtime, source, { ...given, valueBits }, work));
     const bytes = bytesOf(cache);
-    const [keys, values] = [bitsOf(bytes.keys, cache), bitsOf(bytes.values, cache)];
+    const keys = bitsOf(bytes.keys, cache);
+    const asTheyAre = 8 * ELEMENT_BYTES[state.type];
+    const values = exact ? { bits: asTheyAre, bitsWithBasis: asTheyAre } : bitsOf(bytes.values, cache);
+    const held = exact ? await allValues(source) : undefined;
     return {
       bits: (keys.bits + values.bits) / 2,
       bitsWithBasis: (keys.bitsWithBasis + values.bitsWithBasis) / 2,
-      file: llamaStateOf(state, source.geometry, state.type, (layer) =>
-        restoreLayer(runtime, cache, layer, state.type),
-      ),
+      file: llamaStateOf(state, source.geometry, state.type, (layer) => {
+        const restored = restoreLayer(runtime, cache, layer, state.type);
+        return held ? { ...restored, value: held[layer] } : restored;
+      }),
     };
   };
+}
+
+/** Without codes of values; their exact tokens are not worth keeping either. */
+async function compressKeysAlone(
+  runtime: Runtime,
+  source: CacheSource,
+  given: Partial<CodecOptions>,
+  work: WorkOptions,
+): Promise<CodedCache> {
+  const options = checkOptions(given);
+  const keys = await compressKeys(runtime, source, options, work);
+  const layers = keys.map(({ groups, exact }) => ({
+    ...{ keys: groups, values: [] },
+    ...{ exactKeys: exact, exactValues: exact },
+  }));
+  return codedCache(source, options, keys[0].type, layers);
+}
+
+async function allValues({ geometry, value }: CacheSource): Promise<Uint8Array[]> {
+  const layers = Array.from({ length: geometry.layerCount }, (_, layer) => value(layer));
+  return (await Promise.all(layers)).map(({ bytes }) => bytes);
 }
 
 function peer(key: Baseline, value: Baseline): EvalMethod["apply"] {

@@ -10,8 +10,8 @@ export interface EvalRow extends Difference {
   bitsWithBasis: number;
   /** To compress and restore, a text. */
   seconds: number;
-  /** Mean KL of each text. */
-  byText: { text: string; kl: number }[];
+  /** Mean KL and change of perplexity of each text. */
+  byText: { text: string; kl: number; perplexityChange: number }[];
 }
 
 const TITLES = ["method", "bits", "+basis", "ppl %", "KL", "KL p99", "top-1 %", "lost %", "seconds"];

@@ -9,7 +9,9 @@ import {
   EVAL_METHODS,
   EVICT,
   type EvalMethod,
+  EXACT_BITS,
   FLOOR,
+  methodsAt,
   type Restored,
   WINDOW,
 } from "../../../src/evaluation/eval/methods.ts";
@@ -85,6 +87,31 @@ describe("bits", () => {
     const elements = 2 * 2 * CODED * 64;
     expect(bits).toBeCloseTo((8 * growing) / elements, 10);
     expect(bitsWithBasis).toBeCloseTo((8 * (growing + once)) / elements, 10);
+  });
+});
+
+describe("values of 16 bits", () => {
+  const [pair, coded] = [EXACT_BITS, 2].map((valueBits) => methodsAt([{ keyBits: 1.25, valueBits }]));
+  const names = [
+    "codec layer span 1 K 1.25 V ",
+    "codec entropy span 1 K 1.25 V ",
+    "SVDq paper [4, 4, 2, 0, 0, 0, 0, 0] V ",
+  ];
+
+  it.each(names)("stay as they are in %s16, whose keys are those of any other row", async (name) => {
+    const named = (methods: EvalMethod[], bits: number) => methods.find((method) => method.name === `${name}${bits}`)!;
+    for (const turned of [false, true]) {
+      const keysAlone = await applied(named(pair, EXACT_BITS), turned);
+      const both = await applied(named(coded, 2), turned);
+      const [got, other] = [keysAlone, both].map(({ file }) => parseLlamaState(file));
+      expect(got.values).toEqual(parseLlamaState(tinyState(cache, turned)).values);
+      expect(got.keys).toEqual(other.keys);
+      expect(other.values).not.toEqual(got.values);
+      // As many bits of keys: values of 16 in place of about 2.
+      expect(keysAlone.bits).toBeGreaterThan(8.5);
+      expect(keysAlone.bits - both.bits).toBeGreaterThan(6.5);
+      expect(keysAlone.bits - both.bits).toBeLessThan(7.5);
+    }
   });
 });
 
