@@ -75,11 +75,9 @@ export function addCompress(program: Command, io: Io): void {
         .conflicts("keyBits"),
     )
     .addOption(
-      new Option("--entropy", "codes at their entropy, in steps alike for all channels: the smallest files").conflicts([
+      new Option("--entropy", "codes at their entropy, in steps alike for all channels: the smallest files").conflicts(
         "schedule",
-        "ratio",
-        "targetKl",
-      ]),
+      ),
     )
     .option("--sinks <tokens>", "tokens at the start that stay exact", number, defaults.sinks)
     .option("--recent <tokens>", "tokens at the end that stay exact", number, defaults.recent)

@@ -13,7 +13,7 @@ import {
   EVAL_METHODS,
   type EvalMethod,
   FLOOR,
-  forTarget,
+  forTargets,
   methodsAt,
 } from "../evaluation/eval/methods.ts";
 import { openNodeLlama } from "../evaluation/eval/node-llama-cpp.ts";
@@ -127,7 +127,7 @@ async function runEval(io: Io, flags: EvalFlags): Promise<void> {
 
 function methodsOf({ targetKl = [], profile, bits, methods }: EvalFlags): EvalMethod[] {
   if (targetKl.length && !profile) throw new UsageError("--target-kl: expected --profile beside it, got none");
-  const all = [...(bits ? methodsAt(bits) : EVAL_METHODS), ...targetKl.map(forTarget)];
+  const all = [...(bits ? methodsAt(bits) : EVAL_METHODS), ...forTargets(targetKl)];
   // Every row is to be read beside the floor.
   return [FLOOR, ...chooseByName(all, methods).filter((method) => method !== FLOOR)];
 }

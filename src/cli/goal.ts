@@ -3,9 +3,9 @@ import { encodeArchive } from "../archive/writer.ts";
 import { type Choice, choicesOf, chooseForBytes, chooseForKl } from "../codec/choose.ts";
 import type { CodedCache } from "../codec/coded.ts";
 import { compress, rangeOf, type WorkOptions } from "../codec/compress.ts";
-import { hasMetric, spectraOf } from "../codec/expected-kl.ts";
 import type { CodecOptions } from "../codec/options.ts";
 import type { CacheSource } from "../codec/source.ts";
+import { hasMetric, spectraOf } from "../codec/spectra.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { UsageError } from "./failure.ts";
 

@@ -1,25 +1,13 @@
 /**
  * Bits of keys and of values for a goal, on the cache itself: the fewest bytes that an expected loss allows, or the
- * least expected loss that a number of bytes allows. All pairs of a ladder of bits are looked at; layers share bits as
- * allocation.ts does it.
+ * least expected loss that a number of bytes allows. All pairs of a ladder of bits are looked at, with what codes at these
+ * will take and lose (forecast.ts, expected-kl.ts).
  */
 import { UnsupportedError } from "../errors.ts";
-import type { Basis } from "./basis.ts";
-import { codeBasis } from "./basis-codes.ts";
-import { basisBytes } from "./bytes.ts";
-import {
-  type CacheSpectra,
-  expectedKl,
-  hasMetric,
-  keyKlAt,
-  keyWidths,
-  referenceErrors,
-  valueErrorAt,
-  valueWidths,
-} from "./expected-kl.ts";
-import { keptChannels } from "./group-codec.ts";
-import { blockCount, countWidths, PLANE_BYTES, planeCount } from "./layout.ts";
+import { calibrationOf, expectedKl, keyKlOf, referenceErrors, valueErrorOf } from "./expected-kl.ts";
+import { forecastKeys, forecastValues } from "./forecast.ts";
 import type { CodecOptions } from "./options.ts";
+import { type CacheSpectra, hasMetric } from "./spectra.ts";
 
 export interface Choice {
   keyBits: number;
@@ -39,26 +27,23 @@ const LADDER = [
 /** Of key bits over value bits, where there is no metric to weigh one against the other: that of the defaults. */
 const PLAIN_PROPORTION = 1.25 / 2;
 
-/** Scale, kind and width of a channel's book. */
-const BOOK_BYTES = 6;
-
-/** Every pair of the ladder for a cache of `coded` tokens between the exact ones. */
+/** Every pair of the ladder, in planes or at entropy, for a cache of `coded` tokens between the exact ones. */
 export function choicesOf(spectra: CacheSpectra, options: CodecOptions, coded: number): Choice[] {
-  const own = hasMetric(spectra) ? referenceErrors(spectra, options) : undefined;
-  const keyBases = spectra.keys.map((layer) => layer.map(({ basis }) => basis));
+  const own = hasMetric(spectra) ? referenceErrors(spectra, options, coded) : undefined;
+  const calibration = calibrationOf(options);
   const keys = LADDER.map((bits) => {
-    const widths = keyWidths(spectra, options, bits);
-    return { bits, error: keyKlAt(spectra, widths), bytes: bytesOf(keyBases, widths, options, coded, 2) };
+    const { errors, bytes } = forecastKeys(spectra, options, coded, bits);
+    return { bits, error: keyKlOf(spectra, errors), bytes };
   });
   const values = LADDER.map((bits) => {
-    const widths = valueWidths(spectra, bits);
-    return { bits, error: valueErrorAt(spectra, widths), bytes: bytesOf(spectra.values, widths, options, coded, 0) };
+    const { errors, bytes } = forecastValues(spectra, options, coded, bits);
+    return { bits, error: valueErrorOf(spectra, errors), bytes };
   });
   return keys.flatMap((key) =>
     values.map((value) => ({
       keyBits: key.bits,
       valueBits: value.bits,
-      expectedKl: own ? expectedKl({ keyKl: key.error, valueError: value.error }, own) : null,
+      expectedKl: own ? expectedKl({ keyKl: key.error, valueError: value.error }, own, calibration) : null,
       codedBytes: key.bytes + value.bytes,
     })),
   );
@@ -93,27 +78,3 @@ function unbalance({ keyBits, valueBits }: Choice): number {
 
 const least = (choices: Choice[], costOf: (choice: Choice) => number): Choice =>
   choices.reduce((best, choice) => (costOf(choice) < costOf(best) ? choice : best));
-
-/** As bytes.ts counts them of coded groups. `centreBytes`: of an element of a group's centre; without one, norms. */
-function bytesOf(
-  bases: Basis[][],
-  widths: Uint8Array[][],
-  options: CodecOptions,
-  coded: number,
-  centreBytes: number,
-): number {
-  let bytes = 0;
-  bases.forEach((layer, l) => {
-    layer.forEach((basis, g) => {
-      const kept = keptChannels(widths[l][g], basis);
-      const planes = planeCount(countWidths(kept.widths)) * PLANE_BYTES * blockCount(coded);
-      const once = centreBytes ? centreBytes * basis.dim : 8 + coded;
-      bytes +=
-        planes +
-        BOOK_BYTES * kept.widths.length +
-        basisBytes(codeBasis(basis, kept, coded, options.basisBits), basis.dim) +
-        once;
-    });
-  });
-  return bytes;
-}

@@ -6,15 +6,10 @@
 import { allocate, DISTORTION } from "./allocation.ts";
 import type { KeyBasis } from "./key-codec.ts";
 
-/** Mean over kv heads of the predicted KL in nats, for key bases under a metric and the widths of their channels. */
-export function predictedKl(bases: KeyBasis[], widths: Uint8Array[], headDim: number): number {
-  let [error, heads] = [0, 0];
-  bases.forEach(({ basis, headCount }, i) => {
-    widths[i].forEach((width, channel) => {
-      error += basis.variance[channel] * DISTORTION[width];
-    });
-    heads += headCount;
-  });
+/** Mean over kv heads of the predicted KL in nats, for key bases under a metric and the errors of their channels. */
+export function predictedKl(bases: KeyBasis[], errors: Float64Array[], headDim: number): number {
+  const heads = bases.reduce((sum, { headCount }) => sum + headCount, 0);
+  const error = errors.reduce((sum, channels) => channels.reduce((part, x) => part + x, sum), 0);
   return error / heads / headDim / 2;
 }
 
@@ -26,7 +21,8 @@ export function bitsForKl(bases: KeyBasis[], headDim: number, target: number): n
   while (low < high) {
     const middle = (low + high) >> 1;
     const widths = allocate(spectra, Math.floor((middle / 16) * dims));
-    if (predictedKl(bases, widths, headDim) <= target) high = middle;
+    const errors = widths.map((of, i) => spectra[i].map((variance, channel) => variance * DISTORTION[of[channel]]));
+    if (predictedKl(bases, errors, headDim) <= target) high = middle;
     else low = middle + 1;
   }
   return low / 16;

@@ -45,17 +45,17 @@ export function keptAt({ variance, spread = variance, dim }: Basis, step: number
   return { channels, errors };
 }
 
+/** Bits a token of the codes of some channels. */
+export const codeBits = ({ variance, spread = variance }: Basis, step: number, channels: number[]): number =>
+  channels.reduce((sum, c) => sum + rateOf(deviationOf(spread[c], step)), 0);
+
 /** The step at which the codes of all bases take `bits` an element. */
 export function commonStep(bases: Basis[], bits: number, tokens: number): number {
   const elements = bases.reduce((sum, { dim }) => sum + dim, 0);
   const top = bases.reduce((most, { variance }) => Math.max(most, variance[0] ?? 0), 0);
   if (top === 0) return 1;
   const bitsAt = (step: number): number =>
-    bases.reduce((sum, basis) => {
-      const { variance, spread = variance } = basis;
-      const { channels } = keptAt(basis, step, tokens);
-      return channels.reduce((part, c) => part + rateOf(deviationOf(spread[c], step)), sum);
-    }, 0);
+    bases.reduce((sum, basis) => sum + codeBits(basis, step, keptAt(basis, step, tokens).channels), 0);
   let high = 4 * Math.sqrt(top);
   let low = high / 2;
   while (bitsAt(low) < bits * elements && low > high * 1e-9) low /= 2;

@@ -1,6 +1,8 @@
 /** `svdq compress --ratio` and `--target-kl`: what they choose and say, and what they refuse. */
 import { statSync, writeFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
+import { readArchive } from "../../src/archive/reader.ts";
+import { hasStreams } from "../../src/codec/coded.ts";
 import { testDirectory } from "../support/directory.ts";
 import { TinyDump } from "../support/tiny-dump.ts";
 import { FIXTURE, svdq, svdqJson } from "./cli.ts";
@@ -10,13 +12,16 @@ const SMOLLM2 = "test/fixtures/smollm2.profile";
 const compress = (...flags: string[]) => svdqJson("compress", FIXTURE, "-o", pathOf("a.svdq"), ...flags);
 
 describe("--ratio", () => {
-  it.each([4, 6, 8])("%s: counts every byte of the file, and wastes few", async (ratio) => {
-    const { chosen, totalBytes, f16Bytes } = await compress("--ratio", String(ratio));
-    expect(statSync(pathOf("a.svdq")).size).toBe(totalBytes);
-    expect(f16Bytes / totalBytes).toBeGreaterThanOrEqual(ratio);
-    expect(f16Bytes / totalBytes).toBeLessThan(1.12 * ratio);
-    expect(chosen.expectedKl).toBeGreaterThan(0);
-  });
+  it.each([[4], [6], [8], [6, "--entropy"], [9, "--entropy"]])(
+    "%s %s: counts every byte of the file, and wastes few",
+    async (ratio, ...flags: string[]) => {
+      const { chosen, totalBytes, f16Bytes } = await compress("--ratio", String(ratio), ...flags);
+      expect(statSync(pathOf("a.svdq")).size).toBe(totalBytes);
+      expect(f16Bytes / totalBytes).toBeGreaterThanOrEqual(ratio);
+      expect(f16Bytes / totalBytes).toBeLessThan(1.12 * ratio);
+      expect(chosen.expectedKl).toBeGreaterThan(0);
+    },
+  );
 
   it("works without a metric, and says that it then knows less", async () => {
     const { code, stdout } = await svdq(["compress", FIXTURE, "-o", pathOf("a"), "--ratio", "6", "--no-metric"]);
@@ -44,6 +49,16 @@ describe("--target-kl", () => {
     expect(stdout).toContain(
       `chosen  ${keyBits} bits for keys, ${valueBits} for values; expected KL of the next token ${expectedKl.toPrecision(2)} nats`,
     );
+  });
+
+  it("takes fewer bytes at entropy", async () => {
+    const [planes, entropy] = [
+      await compress("--target-kl", "0.01"),
+      await compress("--target-kl", "0.01", "--entropy"),
+    ];
+    expect(entropy.chosen.expectedKl).toBeLessThanOrEqual(0.01);
+    expect(entropy.totalBytes).toBeLessThan(0.95 * planes.totalBytes);
+    expect((await readArchive(pathOf("a.svdq"))).layers.every(hasStreams)).toBe(true);
   });
 
   it("wants queries or a profile", async () => {

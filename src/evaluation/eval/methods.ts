@@ -8,11 +8,11 @@ import { bitsOf, bytesOf } from "../../codec/bytes.ts";
 import { choicesOf, chooseForKl } from "../../codec/choose.ts";
 import type { CodedCache } from "../../codec/coded.ts";
 import { codedCache, compress, compressKeys, rangeOf, type WorkOptions } from "../../codec/compress.ts";
-import { spectraOf } from "../../codec/expected-kl.ts";
 import { rowDim } from "../../codec/geometry.ts";
 import { type CodecOptions, checkOptions } from "../../codec/options.ts";
 import { restoreLayer } from "../../codec/restore.ts";
 import { type CacheSource, ELEMENT_BYTES, type TensorData } from "../../codec/source.ts";
+import { spectraOf } from "../../codec/spectra.ts";
 import { endsOfHeads, storeTensor } from "../../codec/tensors.ts";
 import type { GgufModel } from "../../engines/gguf-model.ts";
 import { llamaStateOf, sourceOfLlamaState } from "../../engines/llama-cpp.ts";
@@ -89,16 +89,20 @@ const DEFAULT_PAIRS: BitPair[] = [
 ];
 
 /** The codec with the bits that it chooses itself for each cache; UnsupportedError without queries. */
-export const forTarget = (target: number): EvalMethod => ({
-  name: `codec chosen for KL ${target}`,
+const forTarget = (target: number, entropy: boolean): EvalMethod => ({
+  name: `codec ${entropy ? "entropy " : ""}chosen for KL ${target}`,
   async apply(runtime, state, source, work) {
-    const options = checkOptions({ ...ENDS });
+    const options = checkOptions({ ...ENDS, entropy });
     const spectra = await spectraOf(runtime, source, { ...options, keyBits: 4, valueBits: 4 }, work);
     const coded = rangeOf(source.tokenCount, ENDS).count;
     const { keyBits, valueBits } = chooseForKl(choicesOf(spectra, options, coded), target);
-    return codec({ keyBits, valueBits })(runtime, state, source, work);
+    return codec({ keyBits, valueBits, entropy })(runtime, state, source, work);
   },
 });
+
+/** In planes and at entropy. */
+export const forTargets = (targets: number[]): EvalMethod[] =>
+  [false, true].flatMap((entropy) => targets.map((target) => forTarget(target, entropy)));
 
 const PAPER_VALUE_BITS = [2];
 

@@ -1,0 +1,30 @@
+/** What is known of a cache before any code is made: the variances of its channels, of all layers. */
+import type { Runtime } from "../runtime/runtime.ts";
+import type { Basis } from "./basis.ts";
+import { analyseAllKeys, analyseAllValues, type WorkOptions } from "./compress.ts";
+import type { KeyBasis } from "./key-codec.ts";
+import type { CodecOptions } from "./options.ts";
+import type { CacheSource } from "./source.ts";
+
+/** Bases of the keys and values of each layer's head groups. */
+export interface CacheSpectra {
+  keys: KeyBasis[][];
+  values: Basis[][];
+  headDim: number;
+}
+
+/** Analysis of all layers, without weights by attention, as losses are calibrated. Up to `options` bits' rank. */
+export async function spectraOf(
+  runtime: Runtime,
+  source: CacheSource,
+  options: CodecOptions,
+  work: WorkOptions = {},
+): Promise<CacheSpectra> {
+  const given = { ...options, schedule: null, attentionWeights: false };
+  const keys = await analyseAllKeys(runtime, source, given, work);
+  const values = await analyseAllValues(runtime, source, given, work);
+  return { keys, values: values.map((layer) => layer.map(({ basis }) => basis)), headDim: source.geometry.headDim };
+}
+
+/** True where keys were analysed under the queries' metric, so that errors are in units of a logit. */
+export const hasMetric = ({ keys }: CacheSpectra): boolean => keys.every((layer) => layer[0].basis.roots !== undefined);
