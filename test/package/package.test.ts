@@ -1,7 +1,7 @@
 /** The package as a user gets it: what npm packs, put into a project that compiles against it and runs it. */
 import { execFileSync, spawnSync } from "node:child_process";
 import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { join, posix } from "node:path";
 import { fileURLToPath } from "node:url";
 import { beforeEach, describe, expect, it } from "vitest";
 import { testDirectory } from "../support/directory.ts";
@@ -50,6 +50,34 @@ beforeEach(() => {
   writeFileSync(pathOf("use.ts"), USE);
 });
 
+/** What sub-paths throw, by the package's own classes. */
+const ERRORS = `
+import { SvdqError } from "svdq";
+import { parseLlamaState } from "svdq/engines/llama-cpp";
+import { openDump } from "svdq/engines/safetensors";
+import { MemoryStore, PrefixStore } from "svdq/store";
+import { OpfsStore } from "svdq/store/opfs";
+
+const put = { model: "m", tokens: Int32Array.of(1), chunks: [{ tokenFrom: 0, tokenTo: 1, bytes: new Uint8Array(9) }] };
+const works = [
+  () => parseLlamaState(new Uint8Array(64)),
+  () => openDump(new Uint8Array(64)),
+  () => new PrefixStore(new MemoryStore(), { budgetBytes: 1 }).put(put),
+  () => OpfsStore.open("here"),
+];
+const errors = await Promise.all(works.map((work) => Promise.resolve().then(work).catch((error) => error)));
+console.log(...errors.map((error) => error instanceof SvdqError && error.code));
+`;
+
+/** A built file and all that it imports, whatever is needed before the first of its lines runs. */
+function filesOf(path: string, found = new Set<string>()): Set<string> {
+  if (found.has(path)) return found;
+  found.add(path);
+  const imports = readFileSync(join(ROOT, path), "utf8").matchAll(/^(?:import|export)\b[^;]*?"(\.[^"]+\.js)"/gm);
+  for (const [, target] of imports) filesOf(posix.join(posix.dirname(path), target), found);
+  return found;
+}
+
 /** What a script prints; what it says where it fails. */
 function node(...args: string[]): string {
   const { status, stdout, stderr } = spawnSync(process.execPath, args, { cwd: pathOf("."), encoding: "utf8" });
@@ -70,6 +98,20 @@ describe("the package", () => {
     },
     60_000,
   );
+
+  it("has one set of errors in all of its entries", () => {
+    writeFileSync(pathOf("errors.mjs"), ERRORS);
+    expect(node("errors.mjs")).toBe("FORMAT FORMAT CAPACITY UNSUPPORTED\n");
+  });
+
+  it("asks a browser for few files: the entry, the core, the errors", () => {
+    expect([...filesOf("dist/index.web.js")].map((path) => path.replace(/-.*/, ""))).toEqual([
+      "dist/index.web.js",
+      "dist/chunks/core",
+      "dist/chunks/errors",
+    ]);
+    expect([...filesOf("dist/store/memory.js")].some((path) => path.includes("core-"))).toBe(false);
+  });
 
   it("packs all that its manifest and its README point at, and no sources", () => {
     const out = execFileSync("npm", ["pack", "--dry-run", "--json", "--ignore-scripts"], {
