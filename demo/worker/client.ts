@@ -47,7 +47,11 @@ export class PrefixClient {
 
   async #ask(path: string, init: RequestInit = {}): Promise<Response> {
     const headers = { ...(init.headers as Record<string, string>), authorization: `Bearer ${this.#token}` };
-    const response = await fetch(`${this.#url}${path}`, { ...init, headers });
+    const ask = () => fetch(`${this.#url}${path}`, { ...init, headers });
+    // Servers close connections that nothing came on for a while, workerd after 5 s: a request on its way then is lost,
+    // and what only asks may ask again (RFC 9112, section 9.3.1).
+    const onlyAsks = init.method === undefined || init.method === "POST";
+    const response = await ask().catch((error) => (onlyAsks ? ask() : Promise.reject(error)));
     if (response.ok) return response;
     const body = (await response.json().catch(() => undefined)) as { error?: { code: string; message: string } };
     throw new ServiceError(response.status, body?.error ?? { code: "HTTP", message: `HTTP ${response.status}` });

@@ -4,7 +4,8 @@
  *   h/KEY                  { version, bytes }
  *   p/KEY/VERSION/NNNNNN   pieces, all of `valueBytes` but the last
  *
- * A put writes them in one transaction and drops the pieces before; its memory is the value's length.
+ * A put writes them in one transaction and drops the pieces before; its memory is the value's length. A range reads the
+ * pieces that it touches, so small pieces are what makes many ranges at a time cheap.
  */
 import { expectInteger, FormatError } from "../errors.ts";
 import {
@@ -38,20 +39,23 @@ interface Head {
   valueBytes: number;
 }
 
-/** A value and its key have 2 MB together. */
-const DEFAULT_VALUE_BYTES = 1_900_000;
+/** What objects take whose class is not on SQLite; the others take 2 MB, the key counted. */
+const DEFAULT_VALUE_BYTES = 131_072;
+const MOST_VALUE_BYTES = 1_900_000;
 /** Keys that one call takes. */
 const CALL_KEYS = 128;
+/** Read by one call: half a megabyte at a time, whatever a piece has. */
+const CALL_BYTES = 2 ** 19;
 
 export class DurableObjectStore implements ByteStore {
   readonly conditionalPut = true;
   readonly #storage: DurableObjectStorageLike;
   readonly #valueBytes: number;
 
-  /** `valueBytes`: of a piece; 131,072 is the limit of objects whose class is not on SQLite. */
+  /** `valueBytes`: of a piece. */
   constructor(storage: DurableObjectStorageLike, options: { valueBytes?: number } = {}) {
     this.#storage = storage;
-    this.#valueBytes = expectInteger("valueBytes", options.valueBytes ?? DEFAULT_VALUE_BYTES, 1, DEFAULT_VALUE_BYTES);
+    this.#valueBytes = expectInteger("valueBytes", options.valueBytes ?? DEFAULT_VALUE_BYTES, 1, MOST_VALUE_BYTES);
   }
 
   async get(key: string, range?: ByteRange): Promise<StoredBytes | undefined> {
@@ -61,13 +65,17 @@ export class DurableObjectStore implements ByteStore {
     const bytes = new Uint8Array(end - start);
     const firstPiece = Math.floor(start / head.valueBytes);
     const keys = pieceKeys(key, head).slice(firstPiece, Math.ceil(end / head.valueBytes));
-    for (const [i, name] of keys.entries()) {
-      const piece = await this.#storage.get<Uint8Array>(name);
+    const callKeys = Math.min(CALL_KEYS, Math.ceil(CALL_BYTES / head.valueBytes));
+    for (let first = 0; first < keys.length; first += callKeys) {
+      const names = keys.slice(first, first + callKeys);
+      const pieces = await this.#storage.get<Uint8Array>(names);
       // Between head and pieces another put may have come: then the value is read anew.
-      if (!piece) return this.#again(key, range, head);
-      const at = (firstPiece + i) * head.valueBytes;
-      const part = piece.subarray(Math.max(0, start - at), Math.max(0, end - at));
-      bytes.set(part, Math.max(0, at - start));
+      if (pieces.size < names.length) return this.#again(key, range, head);
+      for (const [i, name] of names.entries()) {
+        const at = (firstPiece + first + i) * head.valueBytes;
+        const part = pieces.get(name)!.subarray(Math.max(0, start - at), Math.max(0, end - at));
+        bytes.set(part, Math.max(0, at - start));
+      }
     }
     return { bytes, totalBytes: head.bytes, version: String(head.version) };
   }

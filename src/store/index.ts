@@ -5,6 +5,7 @@ export { MemoryStore } from "./memory.ts";
 export type { Counts, Labels } from "./prefix-index.ts";
 export {
   type NewPrefix,
+  type OpenPrefix,
   type PrefixChunk,
   type PrefixInfo,
   type PrefixStats,

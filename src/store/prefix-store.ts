@@ -24,12 +24,12 @@ import {
 } from "./prefix-index.ts";
 import { bestMatch } from "./prefix-match.ts";
 import { type PrefixChunk, piecesOf, Upload } from "./prefix-upload.ts";
-import { findPlace, type PrefixInfo, partsOf, readPart, viewOf } from "./prefix-view.ts";
+import { findPlace, type OpenPrefix, type PrefixInfo, partsOf, streamOf, viewOf } from "./prefix-view.ts";
 import { TokenChain } from "./token-chain.ts";
 import { addCounts, Uses } from "./uses.ts";
 
 export type { PrefixChunk } from "./prefix-upload.ts";
-export type { PrefixInfo } from "./prefix-view.ts";
+export type { OpenPrefix, PrefixInfo } from "./prefix-view.ts";
 
 export interface PrefixStoreOptions {
   /** Most bytes of all prefixes together; what is being written comes on top until it is done. */
@@ -172,6 +172,12 @@ export class PrefixStore {
     id: string,
     range?: ByteRange,
   ): Promise<{ info: PrefixInfo; bytes: ReadableStream<Uint8Array> } | undefined> {
+    const open = await this.open(id);
+    return open && { info: open.info, bytes: open.read(range) };
+  }
+
+  /** A prefix as it is now, for ranges that depend on what it is: `info`, and `read` of these bytes and no others. */
+  async open(id: string): Promise<OpenPrefix | undefined> {
     const { index } = await this.#read();
     const place = findPlace(index, id, this.#now());
     if (!place) return undefined;
@@ -179,14 +185,7 @@ export class PrefixStore {
     this.#uses.note(place.prefix, this.#now(), {});
     await this.#writeUses();
     const chunks = index.prefixes[place.prefix].chunks.slice(0, place.count);
-    const parts = partsOf(index, chunks, rangeIn(range, info.bytes)).values();
-    const pull = async (controller: ReadableStreamDefaultController<Uint8Array>) => {
-      const { value: part, done } = parts.next();
-      if (done) controller.close();
-      else controller.enqueue(await readPart(this.#store, part));
-    };
-    // Nothing is read before it is wanted.
-    return { info, bytes: new ReadableStream({ pull }, { highWaterMark: 0 }) };
+    return { info, read: (range) => streamOf(this.#store, partsOf(index, chunks, rangeIn(range, info.bytes))) };
   }
 
   /** True where there was such a prefix. Chunks that others share stay. */
@@ -295,9 +294,12 @@ export class PrefixStore {
     index.counts = addCounts(index.counts, counts);
   }
 
-  /** A read that cannot write down uses is still a good read; they stay in memory. */
+  /** A read that cannot write down uses is still a good read; they stay in memory until the next turn. */
   async #writeUses(): Promise<void> {
-    if (this.#now() - this.#uses.written! >= this.#touchMs) await this.flush().catch(() => undefined);
+    if (this.#now() - this.#uses.written! < this.#touchMs) return;
+    // At once, or as many as read at this moment would all write the index, one after the other.
+    this.#uses.written = this.#now();
+    await this.flush().catch(() => undefined);
   }
 
   /**

@@ -1,6 +1,6 @@
 /** What callers see of an index: prefixes by id, their chunks, and the objects that a range of bytes lies in. */
 import { FormatError } from "../errors.ts";
-import type { ByteStore } from "./byte-store.ts";
+import type { ByteRange, ByteStore } from "./byte-store.ts";
 import { type IndexChunk, type Labels, type PrefixIndex, prefixBytes, tokenCountOf } from "./prefix-index.ts";
 import { digestOf } from "./token-chain.ts";
 
@@ -21,6 +21,12 @@ export interface PrefixInfo {
   labels: Labels;
   /** The token range and length of each chunk, in order. */
   chunks: { tokenFrom: number; tokenTo: number; bytes: number }[];
+}
+
+export interface OpenPrefix {
+  info: PrefixInfo;
+  /** Its bytes, or a range of them; fails as `PrefixStore.read` says. */
+  read(range?: ByteRange): ReadableStream<Uint8Array>;
 }
 
 /** A prefix of the index, cut after `count` chunks. */
@@ -81,6 +87,17 @@ export function partsOf(index: PrefixIndex, chunks: IndexChunk[], { start, end }
     at += bytes;
   }
   return parts;
+}
+
+/** Bytes of the parts, one after the other; nothing is read before it is wanted. */
+export function streamOf(store: ByteStore, parts: Part[]): ReadableStream<Uint8Array> {
+  const next = parts.values();
+  const pull = async (controller: ReadableStreamDefaultController<Uint8Array>) => {
+    const { value: part, done } = next.next();
+    if (done) controller.close();
+    else controller.enqueue(await readPart(store, part));
+  };
+  return new ReadableStream({ pull }, { highWaterMark: 0 });
 }
 
 /** Throws a FormatError unless the object is as it was put; of a part its length is all that can be told. */

@@ -1,5 +1,7 @@
 /** The prefix service in workerd, over both storages: what it promises callers, and what it refuses. */
 import { createHash } from "node:crypto";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { parseHTML } from "linkedom";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { PrefixClient, ServiceError, uploadBody } from "../../demo/worker/client.ts";
@@ -30,6 +32,10 @@ async function refused(work: () => Promise<unknown>): Promise<[number, string]> 
   expect(error).toBeInstanceOf(ServiceError);
   return [error.status, error.code];
 }
+
+/** Bytes that differ from place to place. */
+const someBytes = (length: number, seed: number): Uint8Array =>
+  new Uint8Array(length).map((_, i) => Math.imul(i, 97 + seed) >> 5);
 
 describe.each(["r2", "durable-object"] as const)("over %s", (storage) => {
   let service: Awaited<ReturnType<typeof startLocal>>;
@@ -152,7 +158,7 @@ describe.each(["r2", "durable-object"] as const)("over %s", (storage) => {
   it("takes large prefixes in pieces, keeps the budget, and refuses what cannot fit", async () => {
     const tokens = someTokens(10, 9);
     const large = (length: number, seed: number) => {
-      const bytes = new Uint8Array(length).map((_, i) => Math.imul(i, 97 + seed) >> 5);
+      const bytes = someBytes(length, seed);
       return { model: "m", tokens: someTokens(10, seed), chunks: [{ tokenFrom: 0, tokenTo: 10, bytes }] };
     };
     await alice.put(large(120_000, 1));
@@ -292,6 +298,52 @@ describe.each(["r2", "durable-object"] as const)("over %s", (storage) => {
       const answer = await get("/stats", { origin: "https://a.example" });
       expect(answer.headers.get("access-control-expose-headers")).toContain("etag");
     });
+  });
+});
+
+describe.each(["r2", "durable-object"] as const)("two hundred readers over %s", (storage) => {
+  it("each get their range of a large prefix", async () => {
+    const service = await startLocal({ storage, tokens: TOKENS, limits: { tenant: 1000, stranger: 1 } });
+    try {
+      const client = new PrefixClient(service.url, TOKENS.alice);
+      const bytes = someBytes(6_000_000, 1);
+      const tokens = someTokens(10, 1);
+      const info = await client.put({ model: "m", tokens, chunks: [{ tokenFrom: 0, tokenTo: 10, bytes }] });
+      const url = `/prefixes/${info.id}/${info.etag}`;
+      const reads = Array.from({ length: 200 }, async (_, i) => {
+        const start = i * 29_000;
+        const part = await client.get({ url }, { start, end: start + 65_536 });
+        return Buffer.compare(part, bytes.subarray(start, start + 65_536)) === 0;
+      });
+      expect(new Set(await Promise.all(reads))).toEqual(new Set([true]));
+    } finally {
+      await service.dispose();
+    }
+  });
+});
+
+describe("the client", () => {
+  it("asks again, once, where a connection breaks, but puts and deletes nothing twice", async () => {
+    let requests = 0;
+    let broken = 1;
+    const server = createServer((request, response) => {
+      requests++;
+      if (requests <= broken) request.socket.destroy();
+      else response.end("{}");
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    try {
+      const client = new PrefixClient(`http://127.0.0.1:${(server.address() as AddressInfo).port}`, "token");
+      expect(await client.stats()).toEqual({});
+      expect(requests).toBe(2);
+      broken = Infinity;
+      expect(await failureOf(() => client.stats())).toBeInstanceOf(TypeError);
+      expect(requests).toBe(4);
+      expect(await failureOf(() => client.delete("a"))).toBeInstanceOf(TypeError);
+      expect(requests).toBe(5);
+    } finally {
+      server.close();
+    }
   });
 });
 

@@ -1,15 +1,17 @@
 /** Prefixes by their tokens: matching, sharing, budget, expiry, pins, many writers. */
 import type { Miniflare } from "miniflare";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { CapacityError, FormatError } from "../../src/errors.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import { decodeIndex } from "../../src/store/prefix-index.ts";
 import { type PrefixChunk, PrefixStore } from "../../src/store/prefix-store.ts";
 import { aesGcm, SealedStore } from "../../src/store/sealed.ts";
 import { digestOf, nextId, rootOf } from "../../src/store/token-chain.ts";
+import { Uses } from "../../src/store/uses.ts";
 import { testDirectory } from "../support/directory.ts";
 import { failureOf } from "../support/failure.ts";
 import { BACKENDS, startWorkerd } from "./backends.ts";
+import { FaultyStore } from "./faulty-store.ts";
 import { bytesOf, chunksOf, readAll, somePrefix, someTokens } from "./prefixes.ts";
 
 const pathOf = testDirectory();
@@ -74,6 +76,34 @@ describe("read", () => {
     } // biome-ignore format: pairs
     expect(await readAll(store, id, { start: 300 })).toEqual(bytes.subarray(300));
     expect(await store.read("0".repeat(32))).toBeUndefined();
+  });
+
+  it("asks for the index once, and for the objects of the range", async () => {
+    const bytes = new FaultyStore(new MemoryStore());
+    const store = new PrefixStore(bytes);
+    const given = somePrefix(someTokens(100));
+    const { id } = await store.put(given);
+    bytes.calls = 0;
+    const { info, read } = (await store.open(id))!;
+    expect([info.bytes, bytes.calls]).toEqual([400, 1]);
+    const parts = [read({ start: 70, end: 80 }), read({ start: info.bytes - 5 })].map((part) => new Response(part));
+    const got = await Promise.all(parts.map(async (part) => Buffer.from(await part.arrayBuffer())));
+    expect(got).toEqual([bytesOf(given).subarray(70, 80), bytesOf(given).subarray(395)]);
+    expect(bytes.calls).toBe(3);
+    expect(await store.open("0".repeat(32))).toBeUndefined();
+  });
+
+  it("writes uses down once, however many read at the time", async () => {
+    const bytes = new FaultyStore(new MemoryStore());
+    let ms = 1e12;
+    const uses = new Uses();
+    const storeOfRequest = () => new PrefixStore(bytes, { now: () => ms, uses });
+    const { id } = await storeOfRequest().put(somePrefix(someTokens(100)));
+    const indexPuts = vi.spyOn(bytes, "put");
+    ms += 61_000;
+    await Promise.all(Array.from({ length: 50 }, () => readAll(storeOfRequest(), id)));
+    expect(indexPuts).toHaveBeenCalledTimes(1);
+    expect((await storeOfRequest().info(id))!.used).toBe(ms);
   });
 
   it("sees damage, and chunks that are gone", async () => {

@@ -113,8 +113,9 @@ async function jsonOf(context: Context<App>): Promise<object> {
 app.get("/prefixes/:id/:etag?", async (context) => {
   const { id, etag } = context.req.param();
   const store = await storeOf(context);
-  const info = await store.info(id);
-  if (!info || (etag !== undefined && etag !== info.etag)) throw gone();
+  const prefix = await store.open(id);
+  if (!prefix || (etag !== undefined && etag !== prefix.info.etag)) throw gone();
+  const { info } = prefix;
   const headers: Record<string, string> = {
     etag: etagOf(info),
     "accept-ranges": "bytes",
@@ -129,9 +130,7 @@ app.get("/prefixes/:id/:etag?", async (context) => {
   headers["content-length"] = String(end - start);
   if (part) headers["content-range"] = `bytes ${start}-${end - 1}/${info.bytes}`;
   if (context.req.method === "HEAD") return context.body(null, part ? 206 : 200, headers);
-  const found = await store.read(info.id, { start, end });
-  if (!found || found.info.etag !== info.etag) throw gone();
-  const body = found.bytes.pipeThrough(new FixedLengthStream(end - start));
+  const body = prefix.read({ start, end }).pipeThrough(new FixedLengthStream(end - start));
   return context.body(body, part ? 206 : 200, headers);
 });
 

@@ -6,8 +6,8 @@ import { R2Store } from "svdq/store/r2";
 import { type Env, numberOf } from "./env.ts";
 import { folderOf } from "./tenants.ts";
 
-/** One value of a Durable Object's storage, and little of an isolate's memory. */
-export const PIECE_BYTES = 1_900_000;
+/** What is read, checked and held before a first byte goes out, by each of the readers at a time. */
+export const PIECE_BYTES = 2 ** 20;
 
 /** A store of bytes that the worker calls; methods, because those alone can be called from outside. */
 export class PrefixBytes extends DurableObject<Env> {
