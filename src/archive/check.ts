@@ -17,6 +17,7 @@ import {
 } from "../codec/layout.ts";
 import { normLevels } from "../codec/norms.ts";
 import { ELEMENT_BYTES } from "../codec/source.ts";
+import { brief, expectInteger } from "../errors.ts";
 import { fitsWidth } from "./bits.ts";
 import { BOOK_KINDS } from "./format.ts";
 
@@ -246,3 +247,24 @@ export function checkExact(bytes: Uint8Array, shape: CacheShape, fail: Fail): vo
     if ((high & exponent) === exponent) fail(`element ${at / size - 1}`, "a finite number", "NaN or infinity");
   }
 }
+
+/** Indices of layers to read, all unless given; RangeError for any that a cache does not hold. */
+export function expectLayers(layers: readonly number[] | undefined, layerCount: number): number[] {
+  const all = Array.from({ length: layerCount }, (_, i) => i);
+  if (layers === undefined) return all;
+  if (!Array.isArray(layers) || layers.length === 0)
+    throw new RangeError(`layers: expected some, got ${brief(layers)}`);
+  for (const [i, layer] of layers.entries()) {
+    if (expectInteger(`layers[${i}]`, layer, 0, layerCount - 1) <= (layers[i - 1] ?? -1)) {
+      throw new RangeError(`layers: expected rising numbers, got ${brief(layer)} after ${layers[i - 1]}`);
+    }
+  }
+  return [...layers];
+}
+
+/** The shape of some layers of a cache alone. */
+export const shapeOfLayers = <T extends CacheShape>(shape: T, layers: number[]): T => ({
+  ...shape,
+  geometry: { ...shape.geometry, layerCount: layers.length },
+  layerNumbers: layers.map((layer) => shape.layerNumbers[layer]),
+});

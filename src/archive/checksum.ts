@@ -4,8 +4,8 @@ import CRC32C from "crc-32/crc32c.js";
 import type { CodedCache } from "../codec/coded.ts";
 import { MismatchError } from "../errors.ts";
 
-/** CRC-32C (Castagnoli, reflected polynomial 0x82f63b78) as an unsigned 32-bit integer. */
-export const crc32c = (bytes: Uint8Array): number => CRC32C.buf(bytes) >>> 0;
+/** CRC-32C (Castagnoli, reflected polynomial 0x82f63b78) as an unsigned 32-bit integer; `before`: of the bytes before. */
+export const crc32c = (bytes: Uint8Array, before = 0): number => CRC32C.buf(bytes, before) >>> 0;
 
 export const hex32 = (value: number): string => (value >>> 0).toString(16).padStart(8, "0");
 

@@ -74,6 +74,12 @@ export class ByteReader {
     return at;
   }
 
+  /** Nothing of what is not wanted. */
+  pass(count: number, part: string): Uint8Array {
+    this.skip(count, part);
+    return new Uint8Array(0);
+  }
+
   /** A copy. */
   u8(count: number, part: string): Uint8Array {
     const at = this.skip(count, part);

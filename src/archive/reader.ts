@@ -7,7 +7,7 @@ import { type CodedCache, type CodedGroup, type CodedLayer, hasStreams, layerOfS
 import { checkRotary, type Rotary } from "../codec/rotary.ts";
 import { brief, expectInteger, FormatError } from "../errors.ts";
 import { fileError } from "./atomic-file.ts";
-import { checkExact, exactBytes, placeOf } from "./check.ts";
+import { checkExact, exactBytes, expectLayers, placeOf, shapeOfLayers } from "./check.ts";
 import { crc32c, fingerprintOf, hex32 } from "./checksum.ts";
 import { ByteReader } from "./cursor.ts";
 import {
@@ -20,7 +20,7 @@ import {
 } from "./format.ts";
 import { failAt, readGroup } from "./group-reader.ts";
 import { asFormatError, expectZeros, type Head, readHead } from "./header.ts";
-import { type ByteSource, openSource } from "./random-access.ts";
+import { type ByteSource, openSource, type RandomAccess } from "./random-access.ts";
 
 /** A cache with arrays of its own. `name` stands in front of every message, a path for instance. */
 export function decodeArchive(bytes: Uint8Array | ArrayBuffer, name = "archive"): CodedCache {
@@ -75,14 +75,18 @@ export async function readArchive(path: string): Promise<CodedCache> {
 export interface PartOptions {
   /** Bytes to read at most; the leading channels of all layers are read in any case. Default: all. */
   maxBytes?: number;
+  /** Indices of the layers to read, rising, counted over those held; the cache then has no others. Default: all. */
+  layers?: readonly number[];
 }
 
 /**
  * Reads an archive from where it lies, by ranges: a file, a Blob, or anything with `size` and `read` (an HTTP resource,
  * an object in a bucket). Of an archive with streams (version 3) it reads no more than `maxBytes`, and what is left out
- * are channels that do not lead: the cache is coarser, not shorter. Other versions are read whole.
+ * are channels that do not lead: the cache is coarser, not shorter. Other versions are read whole, unless `layers` says
+ * which layers are wanted: no others are read, or looked at.
  */
-export async function openArchive(source: ByteSource, { maxBytes = Infinity }: PartOptions = {}): Promise<CodedCache> {
+export async function openArchive(source: ByteSource, options: PartOptions = {}): Promise<CodedCache> {
+  const { maxBytes = Infinity } = options;
   if (maxBytes !== Infinity) expectInteger("maxBytes", maxBytes, 1, Number.MAX_SAFE_INTEGER);
   const { access, name } = await openSource(source);
   try {
@@ -91,18 +95,22 @@ export async function openArchive(source: ByteSource, { maxBytes = Infinity }: P
     // A lying length is refused below, where it is compared with the size of the file.
     if (headEnd > bytes.length && headEnd <= access.size) bytes = await access.read(0, headEnd);
     const head = readHead(bytes, name, access.size);
-    const sections = head.sections.filter((section) => isWanted(section, maxBytes));
-    const end = sections.reduce((last, section) => Math.max(last, section.offset + section.bytes), head.end);
-    const rest = end > bytes.length ? await access.read(bytes.length, end - bytes.length) : new Uint8Array(0);
-    if (rest.length < end - bytes.length) {
-      throw new FormatError(
-        `${name}: expected ${end} bytes, got ${bytes.length + rest.length}`,
-        bytes.length + rest.length,
-      );
+    const layers = expectLayers(options.layers, head.shape.geometry.layerCount);
+    const sections = head.sections.filter((section) => isWanted(section, maxBytes, layers));
+    const held = new Map<SectionEntry, Uint8Array>();
+    for (const run of runsOf(sections, head.sections)) {
+      const start = run[0] === head.sections[0] ? head.end : run[0].offset;
+      const last = run[run.length - 1];
+      const all = await bytesFrom(access, bytes, { start, end: last.offset + last.bytes }, name);
+      expectZeros(all, start, start, run, name);
+      for (const entry of run) held.set(entry, all.subarray(entry.offset - start, entry.offset - start + entry.bytes));
     }
-    const all = joinChunks([bytes, rest]);
-    expectZeros(all, 0, head.end, sections, name);
-    return cacheOf(new OpenArchive({ ...head, sections }, name, sectionsOf(all)));
+    const archive = new OpenArchive({ ...head, sections }, name, (entry) => held.get(entry) as Uint8Array);
+    if (options.layers === undefined) return cacheOf(archive);
+    const rotary = archive.rotary();
+    const tokens = archive.tokens();
+    const some = layers.map((layer) => archive.layer(layer));
+    return { ...shapeOfLayers(head.shape, layers), rotary, ...(tokens && { tokens }), layers: some };
   } finally {
     await access.close?.();
   }
@@ -116,8 +124,35 @@ const headerBytesOf = (bytes: Uint8Array): number =>
 
 const isRest = (kind: SectionKind): boolean => (REST_KINDS as readonly string[]).includes(kind);
 
-const isWanted = ({ kind, offset, bytes }: SectionEntry, maxBytes: number): boolean =>
-  !isRest(kind) || offset + bytes <= maxBytes;
+const isWanted = ({ kind, layer, offset, bytes }: SectionEntry, maxBytes: number, layers: number[]): boolean =>
+  (layer === undefined || layers.includes(layer)) && (!isRest(kind) || offset + bytes <= maxBytes);
+
+/** Sections that lie next to each other are read at once. */
+function runsOf(sections: SectionEntry[], all: SectionEntry[]): SectionEntry[][] {
+  const runs: SectionEntry[][] = [];
+  for (const section of sections) {
+    const run = runs[runs.length - 1];
+    if (run && all[all.indexOf(section) - 1] === run[run.length - 1]) run.push(section);
+    else runs.push([section]);
+  }
+  return runs;
+}
+
+/** Bytes `start` to `end` - 1 of a file whose first ones are `held`. */
+async function bytesFrom(
+  access: RandomAccess,
+  held: Uint8Array,
+  { start, end }: { start: number; end: number },
+  name: string,
+): Promise<Uint8Array> {
+  if (end <= held.length) return held.subarray(start, end);
+  const from = Math.max(start, held.length);
+  const rest = await access.read(from, end - from);
+  if (rest.length < end - from) {
+    throw new FormatError(`${name}: expected ${end} bytes, got ${from + rest.length}`, from + rest.length);
+  }
+  return joinChunks([held.subarray(start, from), rest]);
+}
 
 /** Bytes of a section. */
 export type SectionBytes = (entry: SectionEntry) => Uint8Array;

@@ -5,7 +5,6 @@
  *   24 u32 link: the checksum of the chunk before, 0 for the first | 28 u32 CRC-32C of bytes 0 to 27, then of 32 to the end
  *   32 header, JSON in UTF-8 | body
  */
-import { joinChunks } from "../codec/chunks.ts";
 import type { CodedCache } from "../codec/coded.ts";
 import { brief, FormatError } from "../errors.ts";
 import { crc32c, hex32 } from "./checksum.ts";
@@ -65,8 +64,7 @@ export function encodeTokenChunk(
   return { bytes, crc };
 }
 
-const checksumOf = (chunk: Uint8Array): number =>
-  crc32c(joinChunks([chunk.subarray(0, AT.crc), chunk.subarray(AT.header)]));
+const checksumOf = (chunk: Uint8Array): number => crc32c(chunk.subarray(AT.header), crc32c(chunk.subarray(0, AT.crc)));
 
 /** A chunk whose checksum and link are right; its header is still to be checked. */
 export interface OpenChunk {

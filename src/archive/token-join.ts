@@ -5,7 +5,7 @@ import { countWidths } from "../codec/layout.ts";
 import type { Rotary, RotaryLayout } from "../codec/rotary.ts";
 import { ELEMENT_BYTES } from "../codec/source.ts";
 import { brief, FormatError } from "../errors.ts";
-import { type CacheShape, type Fail, placeOf, planesBytes } from "./check.ts";
+import { type CacheShape, expectLayers, type Fail, placeOf, planesBytes, shapeOfLayers } from "./check.ts";
 import { fingerprintOf } from "./checksum.ts";
 import { ByteReader } from "./cursor.ts";
 import { ARCHIVE_VERSIONS } from "./format.ts";
@@ -36,14 +36,22 @@ interface Exact {
 
 /**
  * The cache of the first chunks that `splitByTokens` made, one after the other; of all of them, the cache that
- * was split. Without the last chunk a cache has no recent tokens. Throws FormatError for anything else.
+ * was split. Without the last chunk a cache has no recent tokens. Throws FormatError for anything else. `layers`: only
+ * these, as `openArchive` takes them; of the others no more is looked at than where they end.
  */
-export function joinTokenChunks(given: Uint8Array | readonly Uint8Array[], name = "chunks"): CodedCache {
+export function joinTokenChunks(
+  given: Uint8Array | readonly Uint8Array[],
+  name = "chunks",
+  options: { layers?: readonly number[] } = {},
+): CodedCache {
   const bytes = given instanceof Uint8Array ? given : joinChunks(given);
   const chunks = openTokenChunks(bytes, name);
   const headers = chunks.map(({ header, start }, i) => checkHeader(header, i, start, name));
   const { shared, shape } = shapeOf(headers, name);
-  const layers = shape.layerNumbers.map(() => ({ segments: [] as GrowingSegment[], exact: { keys: [], values: [] } }));
+  const wanted = expectLayers(options.layers, shape.geometry.layerCount);
+  const layers = shape.layerNumbers.map((_, i) => ({
+    ...{ segments: [] as GrowingSegment[], exact: { keys: [], values: [] }, isWanted: wanted.includes(i) },
+  }));
   const tokens = headers[0].hasTokens ? new Int32Array(Math.min(shape.tokenCount, bytes.length / 4)) : undefined;
   const rotary: Rotary = { layout: shared.rotary.layout as RotaryLayout, frequencies: new Float64Array(0) };
   chunks.forEach((chunk, i) => {
@@ -53,24 +61,27 @@ export function joinTokenChunks(given: Uint8Array | readonly Uint8Array[], name 
     const count = header.tokenTo - header.tokenFrom;
     if (tokens) tokens.set(body.i32(count, "tokens"), header.tokenFrom);
     layers.forEach((layer, l) => {
-      readPieces(body, header.pieces[l], layer.segments, shape);
-      readExact(body, (i === 0 ? shape.sinks : 0) + header.recent, layer.exact, shape);
+      const take: Take = (bytes, part) => (layer.isWanted ? body.u8(bytes, part) : body.pass(bytes, part));
+      readPieces(body, header.pieces[l], layer.segments, shape, take);
+      readExact(take, (i === 0 ? shape.sinks : 0) + header.recent, layer.exact, shape);
     });
     if (body.left > 0) fail(body.where, "body", "its end here", `${body.left} more bytes`, body.at);
   });
   const cache = {
-    ...shape,
+    ...shapeOfLayers(shape, wanted),
     rotary,
     ...(tokens && { tokens }),
-    layers: layers.map(({ segments, exact }) => ({
-      ...layerOfSegments(segments.map(grown)),
-      exactKeys: joinHeads(exact.keys, shape.geometry.kvHeads),
-      exactValues: joinHeads(exact.values, shape.geometry.kvHeads),
-    })),
+    layers: wanted
+      .map((layer) => layers[layer])
+      .map(({ segments, exact }) => ({
+        ...layerOfSegments(segments.map(grown)),
+        exactKeys: joinHeads(exact.keys, shape.geometry.kvHeads),
+        exactValues: joinHeads(exact.values, shape.geometry.kvHeads),
+      })),
   };
   // Whatever an archive is asked: sizes, widths, finite numbers, free places.
   asFormatError(name, 0, () => chunksOf(cache));
-  const fingerprint = fingerprintOf(cache);
+  const fingerprint = fingerprintOf({ ...shape, rotary });
   if (fingerprint !== shared.fingerprint) fail(name, "fingerprint", fingerprint, shared.fingerprint, 0);
   return cache;
 }
@@ -122,13 +133,21 @@ function shapeOf(headers: ChunkHeader[], name: string): { shared: SharedHeader; 
   return { shared, shape };
 }
 
-function readPieces(body: ByteReader, pieces: ChunkHeader["pieces"][0], segments: GrowingSegment[], shape: CacheShape) {
+/** So many bytes of a body: a copy, or none where they are not wanted. */
+type Take = (count: number, part: string) => Uint8Array;
+function readPieces(
+  body: ByteReader,
+  pieces: ChunkHeader["pieces"][0],
+  segments: GrowingSegment[],
+  shape: CacheShape,
+  take: Take,
+): void {
   for (const [begins, tokens] of pieces) {
     if (begins)
       segments.push({ tokens: 0, keys: readGroups(body, "keys", shape), values: readGroups(body, "values", shape) });
     const segment = segments[segments.length - 1];
     if (!segment) fail(body.where, "pieces", "a segment that begins", "one that goes on", body.at);
-    for (const growing of [...segment.keys, ...segment.values]) readCodes(body, growing, tokens);
+    for (const growing of [...segment.keys, ...segment.values]) readCodes(body, growing, tokens, take);
     segment.tokens += tokens;
   }
 }
@@ -145,19 +164,19 @@ function readGroups(body: ByteReader, role: "keys" | "values", shape: CacheShape
   return groups;
 }
 
-function readCodes(body: ByteReader, { group, norms, planes, parts }: Growing, tokens: number): void {
-  if (group.norms) norms.push(body.u8(tokens, "norms"));
+function readCodes(body: ByteReader, { group, norms, planes, parts }: Growing, tokens: number, take: Take): void {
+  if (group.norms) norms.push(take(tokens, "norms"));
   if (!group.stream) {
-    planes.push(body.u8(planesBytes(countWidths(group.books.map(({ width }) => width)), tokens), "planes"));
+    planes.push(take(planesBytes(countWidths(group.books.map(({ width }) => width)), tokens), "planes"));
     return;
   }
-  for (const part of parts) part.push(body.u8(body.u32(1, "stream")[0], "stream"));
+  for (const part of parts) part.push(take(body.u32(1, "stream")[0], "stream"));
 }
 
-function readExact(body: ByteReader, tokens: number, exact: Exact, { geometry, exactType }: CacheShape): void {
+function readExact(take: Take, tokens: number, exact: Exact, { geometry, exactType }: CacheShape): void {
   const bytes = geometry.kvHeads * tokens * geometry.headDim * ELEMENT_BYTES[exactType];
-  exact.keys.push(body.u8(bytes, "exact keys"));
-  exact.values.push(body.u8(bytes, "exact values"));
+  exact.keys.push(take(bytes, "exact keys"));
+  exact.values.push(take(bytes, "exact values"));
 }
 
 function grown({ tokens, keys, values }: GrowingSegment): CodedSegment {

@@ -7,6 +7,7 @@
  * Two token sequences that begin alike share the ids of the chunks they share. Without the salt nobody can tell whether
  * an id belongs to given tokens.
  */
+import { joinChunks } from "../codec/chunks.ts";
 
 const ID_BYTES = 16;
 
@@ -15,12 +16,8 @@ const bytesOfHex = (hex: string): Uint8Array => Uint8Array.from(hex.match(/../g)
 
 /** The first 16 bytes of SHA-256, in hex. */
 export async function digestOf(...parts: Uint8Array[]): Promise<string> {
-  const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    bytes.set(part, at);
-    at += part.length;
-  }
+  // A chunk is not copied for its digest: that would be as much garbage again as is read.
+  const bytes = (parts.length === 1 ? parts[0] : joinChunks(parts)) as Uint8Array<ArrayBuffer>;
   return hexOf(new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).subarray(0, ID_BYTES));
 }
 

@@ -129,6 +129,41 @@ describe("openArchive", () => {
     expect(errors[0]).toBeLessThan(0.2);
   });
 
+  it("reads some layers alone, and looks at no byte of the others", async () => {
+    for (const name of ["v1-metric", "v2-segments", "v3-streams"]) {
+      const bytes = new Uint8Array(readFileSync(`test/golden/${name}.svdq`));
+      const whole = decodeArchive(bytes);
+      for (const layer of whole.layers.keys()) {
+        const others = new ArchiveParts(bytes).header.sections.filter((one) => (one.layer ?? layer) !== layer);
+        const damaged = Uint8Array.from(bytes);
+        const first = 16 * Math.ceil((32 + new DataView(bytes.buffer).getUint32(12, true)) / 16);
+        for (const { offset, bytes: length } of others) damaged.fill(0xa5, first + offset, first + offset + length);
+        const source = counted(damaged);
+        const part = await openArchive(source, { layers: [layer] });
+        const geometry = { ...whole.geometry, layerCount: 1 };
+        const one = { layers: [whole.layers[layer]], layerNumbers: [whole.layerNumbers[layer]] };
+        expect(part).toEqual({ ...whole, ...one, geometry });
+        expect(decodeArchive(joinChunks(encodeArchive(part)))).toEqual(part);
+      }
+      const all = Array.from(whole.layers.keys());
+      expect(await openArchive(bytes, { layers: all })).toEqual(whole);
+      for (const layers of [[], [whole.layers.length], [-1], [0.5], [0, 0], "0"]) {
+        expect(await failureOf(() => openArchive(bytes, { layers: layers as never }))).toBeInstanceOf(RangeError);
+      }
+    }
+  });
+
+  it("reads few bytes of a large archive for one layer", async () => {
+    const coded = await compress(runtime, new TinyCache({ layers: 4, kvHeads: 2, headDim: 64, tokens: 4000 }));
+    const bytes = joinChunks(encodeArchive(coded));
+    const source = counted(bytes);
+    await openArchive(source, { layers: [3] });
+    expect(source.bytesRead).toBeLessThan(bytes.length / 4 + 2 ** 16 + 4 * 4000);
+    const cut = counted(bytes.subarray(0, bytes.length - 1));
+    const lying = { ...cut, read: cut.read, size: bytes.length };
+    expect(await failureOf(() => openArchive(lying, { layers: [3] }))).toBeInstanceOf(FormatError);
+  });
+
   it("refuses a source that is cut, that lies about its size, and options that make no sense", async () => {
     for (const size of [0, 16, 40, archive.length - 1]) {
       expect(await failureOf(() => openArchive(archive.slice(0, size)))).toBeInstanceOf(FormatError);

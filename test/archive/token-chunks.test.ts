@@ -55,6 +55,18 @@ describe.each(KINDS)("chunks of %s", (_, options) => {
     }
   });
 
+  it("give some layers alone", () => {
+    for (const layer of [0, 1]) {
+      const part = joinTokenChunks(bytesOf(long), "chunks", { layers: [layer] });
+      const geometry = { ...long.geometry, layerCount: 1 };
+      const one = { layers: [long.layers[layer]], layerNumbers: [long.layerNumbers[layer]] };
+      expect(isSame(archiveOf(part), archiveOf({ ...long, ...one, geometry }))).toBe(true);
+    }
+    for (const layers of [[], [2], [1, 0]]) {
+      expect(() => joinTokenChunks(bytesOf(short), "chunks", { layers })).toThrow(RangeError);
+    }
+  });
+
   it("lie in the longer archive byte for byte, but for the last", () => {
     const [a, b] = [bytesOf(short), bytesOf(long)];
     expect(a.length).toBe(options.entropy ? 2 : 5);

@@ -8,6 +8,7 @@ import { PrefixClient, ServiceError, uploadBody } from "../../demo/worker/client
 import { startLocal } from "../../demo/worker/local.ts";
 import { equalInFixedTime } from "../../demo/worker/src/tenants.ts";
 import { decodeArchive } from "../../src/archive/reader.ts";
+import { splitByTokens } from "../../src/archive/token-split.ts";
 import { encodeArchive } from "../../src/archive/writer.ts";
 import { KvCache } from "../../src/cache/kv-cache.ts";
 import { joinChunks } from "../../src/codec/chunks.ts";
@@ -127,8 +128,10 @@ describe.each(["r2", "durable-object"] as const)("over %s", (storage) => {
     const runtime = await PLATFORMS[2].create({});
     const coded = await compress(runtime, source, { anchorSpan: 256, recent: 32 });
     const bytes = joinChunks(encodeArchive(coded));
-    const chunks = [{ tokenFrom: 0, tokenTo: 400, bytes }];
-    const { id } = await alice.put({ model: "tiny", tokens: coded.tokens!, chunks });
+    const archive = [{ tokenFrom: 0, tokenTo: 400, bytes }];
+    const { id } = await alice.put({ model: "tiny", tokens: coded.tokens!, chunks: archive });
+    const cut = await alice.put({ model: "by chunks", tokens: coded.tokens!, chunks: splitByTokens(coded) });
+    expect(cut.chunks.length).toBe(2);
     const queries = someQueries(coded.geometry);
     for (const layer of [0, 1, 0]) {
       const one = { layers: [coded.layers[layer]], layerNumbers: [coded.layerNumbers[layer]] };
@@ -140,6 +143,7 @@ describe.each(["r2", "durable-object"] as const)("over %s", (storage) => {
       const out = new Float32Array(queries.length);
       cache.attend(0, queries, out);
       expect(await alice.attend(id, layer, queries)).toEqual(out);
+      expect(await alice.attend(cut.id, layer, queries)).toEqual(out);
       cache.dispose();
     }
     expect(await refused(() => alice.attend(id, 2, queries))).toEqual([400, "BAD_REQUEST"]);
@@ -152,7 +156,7 @@ describe.each(["r2", "durable-object"] as const)("over %s", (storage) => {
     expect(await refused(() => alice.attend(id, 0, new Float32Array(2 ** 18 + 64)))).toEqual([413, "TOO_LARGE"]);
     const other = await alice.put(upload(20));
     expect(await refused(() => alice.attend(other.id, 0, queries))).toEqual([422, "FORMAT"]);
-    await Promise.all([id, other.id].map((one) => alice.delete(one)));
+    await Promise.all([id, cut.id, other.id].map((one) => alice.delete(one)));
   });
 
   it("takes large prefixes in pieces, keeps the budget, and refuses what cannot fit", async () => {

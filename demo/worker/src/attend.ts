@@ -4,8 +4,8 @@
  */
 import type { Context } from "hono";
 import { LRUCache } from "lru-cache";
-import { createRuntime, decodeArchive, type KvCache, type SvdqRuntime } from "svdq";
-import type { PrefixInfo, PrefixStore } from "svdq/store";
+import { type CodedCache, createRuntime, joinTokenChunks, type KvCache, openArchive, type SvdqRuntime } from "svdq";
+import type { OpenPrefix, PrefixStore } from "svdq/store";
 import type { App } from "./env.ts";
 import { Refusal } from "./errors.ts";
 import { Slots } from "./slots.ts";
@@ -14,7 +14,9 @@ const MOST_LIVE_BYTES = 24 * 2 ** 20;
 const MOST_RUNTIME_BYTES = 48 * 2 ** 20;
 
 let runtime: SvdqRuntime | undefined;
-/** Where archives are read to, one after the other: new memory for each would be garbage of a third of the isolate. */
+/** How chunks of tokens begin; docs/format.md. */
+const CHUNKS = "SVDC";
+/** Where chunks are read to, one after the other: new memory for each would be garbage of a third of the isolate. */
 let room = new Uint8Array(0);
 const decoding = new Slots(1);
 const live = new LRUCache<string, KvCache>({
@@ -29,9 +31,9 @@ export async function attend(
   store: PrefixStore,
   { id, layer, queries }: { id: string; layer: number; queries: Float32Array },
 ): Promise<Float32Array> {
-  const info = await store.info(id);
-  if (!info) throw new Refusal(404, "NOT_FOUND", "prefix: expected one that is stored, got none under this id");
-  const name = JSON.stringify([context.get("tenant"), info.id, info.etag, layer]);
+  const prefix = await store.open(id);
+  if (!prefix) throw new Refusal(404, "NOT_FOUND", "prefix: expected one that is stored, got none under this id");
+  const name = JSON.stringify([context.get("tenant"), prefix.info.id, prefix.info.etag, layer]);
   const out = new Float32Array(queries.length);
   const known = live.get(name);
   if (known) {
@@ -39,7 +41,7 @@ export async function attend(
     return out;
   }
   return decoding.run(context, async () => {
-    const cache = live.get(name) ?? (await openLayer(store, info, layer));
+    const cache = live.get(name) ?? (await openLayer(prefix, layer));
     try {
       cache.attend(0, queries, out);
     } finally {
@@ -50,22 +52,25 @@ export async function attend(
   });
 }
 
-async function openLayer(store: PrefixStore, info: PrefixInfo, layer: number): Promise<KvCache> {
+async function openLayer(prefix: OpenPrefix, layer: number): Promise<KvCache> {
   runtime ??= await createRuntime({ maximumBytes: MOST_RUNTIME_BYTES });
-  const { geometry, layers, layerNumbers, ...others } = decodeArchive(await readWhole(store, info), "prefix");
-  if (!Number.isInteger(layer) || layer < 0 || layer >= geometry.layerCount) {
-    throw new RangeError(`layer: expected an integer from 0 to ${geometry.layerCount - 1}, got ${layer}`);
-  }
-  const one = { layers: [layers[layer]], layerNumbers: [layerNumbers[layer]] };
-  return runtime.openCache({ ...others, ...one, geometry: { ...geometry, layerCount: 1 } });
+  return runtime.openCache(await layerOf(prefix, layer));
 }
 
-async function readWhole(store: PrefixStore, info: PrefixInfo): Promise<Uint8Array> {
-  const found = await store.read(info.id);
-  if (!found) throw new Refusal(404, "NOT_FOUND", "prefix: expected one that is stored, got none under this id");
-  if (room.length < found.info.bytes) room = new Uint8Array(found.info.bytes);
-  const bytes = room.subarray(0, found.info.bytes);
-  const reader = found.bytes.getReader();
+/** An archive gives a layer by ranges; chunks of tokens, each of which has some of it, are read one after the other. */
+async function layerOf(prefix: OpenPrefix, layer: number): Promise<CodedCache> {
+  const size = prefix.info.bytes;
+  const read = async (start: number, length: number) =>
+    new Uint8Array(await new Response(prefix.read({ start, end: start + length })).arrayBuffer());
+  const magic = new TextDecoder().decode(await read(0, CHUNKS.length));
+  if (magic !== CHUNKS) return openArchive({ size, read }, { layers: [layer] });
+  return joinTokenChunks(await readWhole(prefix), "prefix", { layers: [layer] });
+}
+
+async function readWhole({ info, read }: OpenPrefix): Promise<Uint8Array> {
+  if (room.length < info.bytes) room = new Uint8Array(info.bytes);
+  const bytes = room.subarray(0, info.bytes);
+  const reader = read().getReader();
   for (let at = 0; ; ) {
     const { value, done } = await reader.read();
     if (done) return bytes;
