@@ -64,8 +64,8 @@ describe("views", () => {
     expect(dots.map((dot) => dot.getAttribute("fill"))).toEqual([
       "var(--bits-8)",
       "var(--bits-2)",
-      "var(--bits-0)",
-      "var(--bits-0)",
+      "var(--peer)",
+      "var(--peer)",
     ]);
     expect(svg.getAttribute("aria-label")).toContain("layer 5: 2 of 4");
     expect(pictures(spectrumView(FRAME, layers, 1))[0].getAttribute("aria-label")).toContain("layer 20: 1 of 4");
@@ -138,7 +138,7 @@ describe("views", () => {
     expect(svgs).toHaveLength(2);
     expect(svgs[0].querySelectorAll("circle")).toHaveLength(4);
     const names = Array.from(svgs[0].querySelectorAll("text"), (text) => text.textContent);
-    expect(names).toContain("KIVI 2");
+    for (const text of ["KIVI 2", "8"]) expect(names).toContain(text);
   });
 
   it("budgets: a point each, all of them at the right", () => {

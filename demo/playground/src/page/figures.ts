@@ -1,6 +1,9 @@
 /** The figures of the page: each is drawn again when its data or its width changes, one a frame. */
 import { type Frame, table, type View } from "../views/frame.ts";
 
+/** A mark on the page's timeline: the first picture is in the document, milliseconds from the start of navigation. */
+const FIRST_PICTURE = "first picture";
+
 type Draw = (frame: Frame) => View;
 
 interface Figure {
@@ -84,6 +87,7 @@ function drawFigure(figure: Figure, draw: Draw): void {
   figure.width = figure.picture.clientWidth;
   const { parts, numbers } = draw({ width: Math.max(280, figure.width), document });
   figure.picture.replaceChildren(...parts);
+  if (performance.getEntriesByName(FIRST_PICTURE).length === 0) performance.mark(FIRST_PICTURE);
   figure.numbers.hidden = !numbers;
   figure.numbers.querySelector(".scroll")?.remove();
   if (!numbers || !figure.numbers.open) return;
@@ -91,7 +95,7 @@ function drawFigure(figure: Figure, draw: Draw): void {
   scroll.className = "scroll";
   scroll.tabIndex = 0;
   scroll.setAttribute("role", "region");
-  scroll.setAttribute("aria-label", "Numbers behind the picture");
+  scroll.setAttribute("aria-label", `Numbers: ${figure.section.querySelector("h2")?.textContent}`);
   scroll.append(table(document, numbers.titles, numbers.rows));
   figure.numbers.append(scroll);
 }

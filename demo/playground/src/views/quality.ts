@@ -50,6 +50,7 @@ function qualityPlot(frame: Frame, points: QualityPoint[], part: "keys" | "value
     height: HEIGHT,
     x: {
       type: "log",
+      base: 2, // of ten, d3 thins out texts
       label: "bits an element, basis counted →",
       ticks: BITS_TICKS,
       tickFormat: String,

@@ -2,7 +2,7 @@
 import * as Plot from "@observablehq/plot";
 import { energyOf } from "../../../../src/evaluation/spectrum.ts";
 import type { LayerSpectrum } from "../messages.ts";
-import { draw, type Frame, legend, powersOfTen, type View, WIDTHS, widthColour, widthText } from "./frame.ts";
+import { COLOUR, draw, type Frame, legend, powersOfTen, type View, WIDTHS, widthColour, widthText } from "./frame.ts";
 
 interface Point {
   channel: number;
@@ -12,6 +12,9 @@ interface Point {
 }
 
 const LEAST_SHARE = 1e-7;
+
+/** Dropped channels are a line here, which takes more contrast than an area does. */
+const dotColour = (width: number): string => (width === 0 ? COLOUR.peer : widthColour(width));
 
 /** Part of its layer's variance that each channel has; group after group. */
 export function spectrumPoints({ groups }: LayerSpectrum): Point[] {
@@ -56,7 +59,7 @@ export function spectrumView(frame: Frame, layers: LayerSpectrum[], chosen: numb
         x: "channel",
         y: "share",
         r: ({ width }: Point) => (width === 0 ? 1.2 : 2.6),
-        fill: ({ width }: Point) => widthColour(width),
+        fill: ({ width }: Point) => dotColour(width),
         title: (p: Point) =>
           `${p.group}, channel ${p.channel}: ${(100 * p.share).toPrecision(2)} %, ${widthText(p.width)}`,
       }),
@@ -68,7 +71,7 @@ export function spectrumView(frame: Frame, layers: LayerSpectrum[], chosen: numb
       svg,
       legend(
         frame.document,
-        used.map((width) => ({ colour: widthColour(width), text: widthText(width) })),
+        used.map((width) => ({ colour: dotColour(width), text: widthText(width) })),
       ),
     ],
     numbers: {
