@@ -1,5 +1,6 @@
 /** Debian's own Chromium and Firefox, headless, driven by puppeteer-core (docs/adr/0040); those that are there. */
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import puppeteer, { type Browser, type Page } from "puppeteer-core";
 
 export interface HostBrowser {
@@ -48,4 +49,24 @@ export async function openPage(browser: Browser, width: number, height: number) 
   page.on("request", (request) => requests.push(request.url()));
   await page.setViewport({ width, height });
   return { page, faults, requests };
+}
+
+const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const FIND_FAULTS = `axe.run().then(({ violations }) =>
+  violations.map(({ id, nodes }) => id + ": " + nodes.map(({ target }) => target.join(" ")).join(", ")))`;
+
+/**
+ * What axe finds, a line a rule: WCAG 2 A and AA, and its own best practices. In Chromium in light and in dark; Firefox's
+ * driver cannot change its colours, which are dark.
+ */
+export async function accessibilityFaults(page: Page, browser: string): Promise<string[]> {
+  await page.evaluate(`${AXE}; undefined`);
+  if (browser === "Firefox") return (await page.evaluate(FIND_FAULTS)) as string[];
+  const faults: string[] = [];
+  for (const value of ["dark", "light"]) {
+    await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value }]);
+    const found = (await page.evaluate(FIND_FAULTS)) as string[];
+    faults.push(...found.map((fault) => `${value}: ${fault}`));
+  }
+  return faults;
 }

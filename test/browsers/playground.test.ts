@@ -1,7 +1,6 @@
 /** The playground as its users meet it, in real browsers, served under a path of its own. */
 
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { createRequire } from "node:module";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Browser, ElementHandle, Page } from "puppeteer-core";
@@ -16,11 +15,24 @@ import { PLATFORMS } from "../support/platforms.ts";
 import { TinyDump } from "../support/tiny-dump.ts";
 import { ggufBytes, llamaKeys } from "../support/tiny-gguf.ts";
 import { tinyLlama, tinyState } from "../support/tiny-state.ts";
-import { BROWSERS, openPage } from "./browsers.ts";
-import { checkScreenshot, differingPart } from "./screenshots.ts";
+import { accessibilityFaults, BROWSERS, openPage } from "./browsers.ts";
+import { checkScreenshot, differingPart, updateDocuments } from "./screenshots.ts";
 
-/** The goal is 1 s on an idle machine; tests share theirs. */
-const FIRST_PICTURE_MS = 4000;
+/** The goal, for the best of some visits, since tests share their machine; the first is to a browser just started. */
+const FIRST_PICTURE_MS = 1000;
+const VISITS = 3;
+/** 60 frames a second. */
+const FRAME_MS = 1000 / 60;
+/** From here on `frameGaps` holds the milliseconds between the frames that the page draws. */
+const COUNT_FRAMES = `{
+  globalThis.frameGaps = [];
+  let last = performance.now();
+  requestAnimationFrame(function frame(now) {
+    frameGaps.push(now - last);
+    last = now;
+    requestAnimationFrame(frame);
+  });
+}`;
 const WAIT = { timeout: 60_000 };
 
 const root = mkdtempSync(join(tmpdir(), "svdq-browsers-"));
@@ -66,6 +78,20 @@ const whenText = (page: Page, id: string, pattern: RegExp) =>
     pattern.source,
   );
 
+/** By the mark that page/figures.ts leaves, in milliseconds from the start of navigation. */
+const timeOfFirstPicture = (page: Page): Promise<number> =>
+  page.evaluate(() => performance.getEntriesByName("first picture")[0].startTime);
+
+/** Opens or closes the tables under all pictures. */
+const openNumbers = (page: Page, open: boolean): Promise<void> =>
+  page.$$eval(
+    "#figures details",
+    (all, open) => {
+      for (const one of all) (one as HTMLDetailsElement).open = open;
+    },
+    open,
+  );
+
 async function choose(page: Page, ...paths: string[]): Promise<void> {
   const input = (await page.$("#file")) as ElementHandle<HTMLInputElement>;
   await input.uploadFile(...paths);
@@ -74,20 +100,27 @@ async function choose(page: Page, ...paths: string[]): Promise<void> {
 describe.each(BROWSERS.filter(({ path }) => path))("the playground in $name", ({ name, launch }) => {
   let [browser, opened]: [Browser?, Awaited<ReturnType<typeof openPage>>?] = [];
   let paths: Awaited<ReturnType<typeof files>>;
+  const firstPictures: number[] = [];
   beforeAll(async () => {
     paths = await files();
     browser = await launch();
-    opened = await openPage(browser, 1280, 800);
-    await opened.page.goto(url);
+    for (let visit = 0; visit < VISITS; visit++) {
+      await opened?.page.close();
+      opened = await openPage(browser, 1280, 800);
+      await opened.page.goto(url);
+      await opened.page.waitForSelector("#spectrum svg", WAIT);
+      firstPictures.push(await timeOfFirstPicture(opened.page));
+    }
   });
   afterAll(() => browser?.close());
 
-  it("draws the sample's first picture at once and then all of them, asking for nothing from elsewhere", async () => {
+  it("has the sample's first picture in the document within a second of navigation", () => {
+    console.log(`${name}: first picture after ${firstPictures.map((time) => time.toFixed(0)).join(", ")} ms`);
+    expect(Math.min(...firstPictures)).toBeLessThan(FIRST_PICTURE_MS);
+  });
+
+  it("draws all pictures of the sample, asking for nothing from elsewhere", async () => {
     const { page, requests } = opened!;
-    await page.waitForSelector("#spectrum svg", WAIT);
-    const first = await page.evaluate(() => performance.now());
-    console.log(`${name}: first picture after ${first.toFixed(0)} ms`);
-    expect(first).toBeLessThan(FIRST_PICTURE_MS);
     await whenText(page, "doing", /^All pictures drawn/);
     await page.waitForFunction(() => document.querySelectorAll("#figures svg").length >= 10, WAIT);
     const labels = await page.$$eval("#figures svg", (svgs) => svgs.map((svg) => svg.getAttribute("aria-label")));
@@ -97,17 +130,15 @@ describe.each(BROWSERS.filter(({ path }) => path))("the playground in $name", ({
     expect(requests.filter((one) => !one.startsWith(url) && !one.startsWith("data:"))).toEqual([]);
   });
 
-  it("has no fault that axe finds, and fits a phone", async () => {
+  it("has no fault that axe finds in light or dark, and fits a phone", async () => {
     const { page } = opened!;
-    await page.addScriptTag({
-      content: readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8"),
-    });
-    const violations = await page.evaluate(
-      "axe.run().then(({ violations }) => violations.map(({ id, nodes }) => id + ': ' + nodes.map(({ target }) => target.join(' ')).join(', ')))",
-    );
-    expect(violations).toEqual([]);
+    await openNumbers(page, true);
+    await page.waitForFunction(() => document.querySelectorAll("#figures table").length >= 8, WAIT);
+    expect(await accessibilityFaults(page, name)).toEqual([]);
+    await openNumbers(page, false);
     await page.evaluate(() => document.getElementById("doing")!.replaceChildren("All pictures drawn"));
     checkScreenshot(`${name.toLowerCase()}-desktop`, await page.screenshot());
+    if (name === "Chromium") await updateDocuments(page);
     await page.setViewport({ width: 390, height: 844 });
     await page.waitForFunction(
       () => document.querySelector("#spectrum svg")!.getBoundingClientRect().width < 390,
@@ -124,31 +155,27 @@ describe.each(BROWSERS.filter(({ path }) => path))("the playground in $name", ({
     await page.setViewport({ width: 1280, height: 800 });
   });
 
-  it("follows the keyboard, the newest setting last, and keeps drawing frames while it computes", async () => {
+  it("follows the keyboard, the newest setting last, and keeps drawing 60 frames a second while it computes", async () => {
     const { page } = opened!;
     const before = await textOf(page, "summary");
-    await page.evaluate(() => {
-      const state = globalThis as unknown as { gaps: number[]; last: number };
-      state.gaps = [];
-      state.last = performance.now();
-      const frame = (now: number) => {
-        state.gaps.push(now - state.last);
-        state.last = now;
-        requestAnimationFrame(frame);
-      };
-      requestAnimationFrame(frame);
-    });
+    await page.evaluate(COUNT_FRAMES);
     await page.focus("#keyBits");
     for (let i = 0; i < 3; i++) await page.keyboard.press("ArrowRight");
     expect(await page.$eval("#keyBits", (input) => input.getAttribute("aria-valuetext"))).toBe("2");
     await whenText(page, "summary", /counted2\.64/);
     expect(await textOf(page, "summary")).not.toBe(before);
-    await whenText(page, "doing", /^(quality|budgets)/);
-    const gaps = await page.evaluate(() => (globalThis as unknown as { gaps: number[] }).gaps);
+    await whenText(page, "doing", /^(budgets|All pictures drawn)/);
+    const gaps = (await page.evaluate("frameGaps")) as number[];
     const sorted = gaps.toSorted((a, b) => a - b);
-    const [median, most] = [sorted[sorted.length >> 1], sorted[sorted.length - 1]];
-    console.log(`${name}: ${gaps.length} frames, median gap ${median.toFixed(1)} ms, longest ${most.toFixed(0)} ms`);
-    expect(median).toBeLessThan(50);
+    const at = (part: number) => sorted[Math.floor(part * (sorted.length - 1))];
+    const [median, ninth, most] = [at(0.5), at(0.9), at(1)];
+    console.log(
+      `${name}: ${gaps.length} frames while it computes, gaps of ${median.toFixed(1)} ms in the median, ` +
+        `${ninth.toFixed(1)} ms or less nine times of ten, ${most.toFixed(0)} ms at most`,
+    );
+    expect(gaps.length).toBeGreaterThan(30);
+    expect(median).toBeLessThan(FRAME_MS * 1.25);
+    expect(ninth).toBeLessThan(FRAME_MS * 4);
     expect(most).toBeLessThan(1500);
   });
 

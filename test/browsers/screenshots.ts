@@ -1,21 +1,33 @@
 /**
  * Reference pictures, `references/NAME.png`. Fonts differ between machines, so they are compared only where
- * SVDQ_SCREENSHOTS=compare asks for it; SVDQ_SCREENSHOTS=update writes them. Up to 2 % of the pixels may differ.
+ * SVDQ_SCREENSHOTS=compare asks for it; SVDQ_SCREENSHOTS=update writes them, and the picture of the documents. Up to 2 %
+ * of the pixels may differ.
  */
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import pixelmatch from "pixelmatch";
 import { PNG } from "pngjs";
+import type { Page } from "puppeteer-core";
 
 const TOLERANCE = 0.02;
+const DOCUMENTS = join(import.meta.dirname, "../../docs/playground.png");
 const FOLDER = join(import.meta.dirname, "references");
-export const screenshotMode = process.env.SVDQ_SCREENSHOTS;
+const screenshotMode = process.env.SVDQ_SCREENSHOTS;
 
 /** Part of the pixels by which two pictures differ; 1 where their sizes do. */
 export function differingPart(one: Uint8Array, other: Uint8Array): number {
   const [a, b] = [one, other].map((bytes) => PNG.sync.read(Buffer.from(bytes)));
   if (a.width !== b.width || a.height !== b.height) return 1;
   return pixelmatch(a.data, b.data, undefined, a.width, a.height, { threshold: 0.2 }) / (a.width * a.height);
+}
+
+/** Writes the picture that the playground's README shows, where pictures are updated. */
+export async function updateDocuments(page: Page): Promise<void> {
+  if (screenshotMode !== "update") return;
+  await page.setViewport({ width: 1440, height: 960 });
+  // The figures are drawn for the new width, one a frame.
+  await new Promise((resolve) => setTimeout(resolve, 1000));
+  writeFileSync(DOCUMENTS, await page.screenshot());
 }
 
 /** Throws an Error that says by how much the picture is off; the picture then lies beside the reference. */
