@@ -27,6 +27,23 @@ export interface Machine {
 export const thatRan = (results: Result[]): Ran[] =>
   results.filter((result): result is Ran => result.digests !== undefined);
 
+/** One outcome of several processes of a runtime: its best times, and a failure where there was one or bits differ. */
+export function bestOf(outcomes: Outcome[]): Outcome {
+  const [first, ...others] = outcomes;
+  const none = outcomes.find(({ missing, failed }) => missing ?? failed);
+  if (none) return none;
+  const best = { ...first, milliseconds: { ...first.milliseconds } };
+  for (const { digests = {}, milliseconds = {}, loaded } of others) {
+    const other = Object.keys(digests).find((step) => digests[step] !== first.digests?.[step]);
+    if (other) return { failed: `${other}: gave ${first.digests?.[other]}, then ${digests[other]}` };
+    for (const [step, time] of Object.entries(milliseconds)) {
+      best.milliseconds[step] = Math.min(best.milliseconds[step] ?? time, time);
+    }
+    if (loaded !== undefined) best.loaded = Math.min(best.loaded ?? loaded, loaded);
+  }
+  return best;
+}
+
 /** A line for each digest that is not the first runtime's, and for each runtime that failed. */
 export function differences(results: Result[]): string[] {
   const [first, ...others] = thatRan(results);
@@ -55,7 +72,7 @@ export function markdown({ cpu, date, wasm }: Machine, results: Result[]): strin
 
 ${verdict(ran, differences(results))}
 
-Best of some repetitions, milliseconds in ${first?.name ?? "no runtime"}, then times that. workerd's clock moves in whole milliseconds, and loading is over before it can be read.
+Best of some repetitions in each of three processes, of loading best of the three; milliseconds in ${first?.name ?? "no runtime"}, then times that. workerd's clock moves in whole milliseconds, and loading is over before it can be read.
 
 ${row(["step", `${first?.name ?? ""}, ms`, ...ran.slice(1).map(({ name }) => name)])}
 ${row(["---", ...ran.map(() => "---:")])}

@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { beforeAll, describe, expect, it, vi } from "vitest";
 import { drawRatios } from "../../bench/runtimes/chart.ts";
 import { HOSTS } from "../../bench/runtimes/hosts.ts";
-import { differences, markdown, type Outcome } from "../../bench/runtimes/report.ts";
+import { bestOf, differences, markdown, type Outcome } from "../../bench/runtimes/report.ts";
 import { testDirectory } from "../support/directory.ts";
 
 const result = (name: string, digest: string, milliseconds = 2) => ({
@@ -27,6 +27,14 @@ describe("the report", () => {
     expect(page).toContain("same bytes in 2 runtimes: A, B.");
     expect(page).toContain("| one | 2.0 | 2.50 |");
     expect(page).toContain("| C | not installed |  |");
+  });
+
+  it("takes the best times of several processes, whose bits must be the same too", () => {
+    const [slow, quick] = [result("A", "b", 5), { ...result("A", "b", 3), loaded: 2 }];
+    expect(bestOf([slow, quick, slow])).toEqual({ ...quick, milliseconds: { one: 3, two: 4 } });
+    expect(bestOf([slow, result("A", "c")])).toEqual({ failed: "two: gave b, then c" });
+    expect(bestOf([slow, { failed: "no" }])).toEqual({ failed: "no" });
+    expect(bestOf([{ missing: "not installed" }, { missing: "not installed" }])).toEqual({ missing: "not installed" });
   });
 
   it("gives peers as ratios to attend in the same runtime, and names where one was not run", () => {
