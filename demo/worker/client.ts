@@ -1,5 +1,6 @@
 /** A client of the service for any host with `fetch`: what Node, a page or another worker calls. */
 import type { PrefixChunk, PrefixInfo, PrefixStats } from "svdq/store";
+import { afterShared } from "./shared-chunks.ts";
 
 export interface Upload {
   model: string;
@@ -12,6 +13,9 @@ export interface Upload {
 
 export type Match = PrefixInfo & { url: string };
 
+/** The first chunks of a stored prefix. */
+type After = Pick<PrefixInfo, "id" | "etag"> & { chunks: number };
+
 /** An answer that is no success. */
 export class ServiceError extends Error {
   readonly status: number;
@@ -23,8 +27,8 @@ export class ServiceError extends Error {
   }
 }
 
-/** The body of an upload, as src/upload.ts has it. */
-export function uploadBody({ model, tokens, chunks, ...others }: Upload): Blob {
+/** The body of an upload, as src/upload.ts has it; `after`: behind chunks that the service has. */
+export function uploadBody({ model, tokens, chunks, ...others }: Upload & { after?: After }): Blob {
   const places = chunks.map(({ tokenTo, bytes }) => ({ tokenTo, bytes: bytes.length }));
   const head = new TextEncoder().encode(
     JSON.stringify({ model, tokenCount: tokens.length, chunks: places, ...others }),
@@ -57,8 +61,22 @@ export class PrefixClient {
     throw new ServiceError(response.status, body?.error ?? { code: "HTTP", message: `HTTP ${response.status}` });
   }
 
-  async put(prefix: Upload, options: { signal?: AbortSignal } = {}): Promise<PrefixInfo> {
-    return (await this.#ask("/prefixes", { method: "PUT", body: uploadBody(prefix), ...options })).json() as never;
+  /** Uploads a prefix, but not the chunks at its start that the service has; `sentBytes` are those of the others. */
+  async put(prefix: Upload, options: { signal?: AbortSignal } = {}): Promise<PrefixInfo & { sentBytes: number }> {
+    const send = async (upload: Upload & { after?: After }) => {
+      const response = await this.#ask("/prefixes", { method: "PUT", body: uploadBody(upload), ...options });
+      const sentBytes = upload.chunks.reduce((sum, { bytes }) => sum + bytes.length, 0);
+      return { ...((await response.json()) as PrefixInfo), sentBytes };
+    };
+    const match = await this.match(prefix.model, prefix.tokens);
+    const { count, rest } = await afterShared(prefix.chunks, match?.chunks ?? []);
+    if (!match || count === 0) return send(prefix);
+    const after = { id: match.id, etag: match.etag, chunks: count };
+    return send({ ...prefix, chunks: rest, after }).catch((error) => {
+      // Gone or replaced meanwhile.
+      if (error instanceof ServiceError && error.status === 409) return send(prefix);
+      throw error;
+    });
   }
 
   /** The longest stored prefix of `tokens`; undefined where there is none. */

@@ -4,6 +4,7 @@ export { checkKey, checkPrefix, rangeIn, sliceOf } from "./byte-store.ts";
 export { MemoryStore } from "./memory.ts";
 export type { Counts, Labels } from "./prefix-index.ts";
 export {
+  type HeldChunk,
   type NewPrefix,
   type OpenPrefix,
   type PrefixChunk,

@@ -23,12 +23,12 @@ import {
   tokenCountOf,
 } from "./prefix-index.ts";
 import { bestMatch } from "./prefix-match.ts";
-import { type PrefixChunk, piecesOf, Upload } from "./prefix-upload.ts";
+import { type NewChunk, piecesOf, Upload } from "./prefix-upload.ts";
 import { findPlace, type OpenPrefix, type PrefixInfo, partsOf, streamOf, viewOf } from "./prefix-view.ts";
 import { TokenChain } from "./token-chain.ts";
 import { addCounts, Uses } from "./uses.ts";
 
-export type { PrefixChunk } from "./prefix-upload.ts";
+export type { HeldChunk, PrefixChunk } from "./prefix-upload.ts";
 export type { OpenPrefix, PrefixInfo } from "./prefix-view.ts";
 
 export interface PrefixStoreOptions {
@@ -52,8 +52,8 @@ export interface NewPrefix {
   /** What its bytes are for: a fingerprint, or any other name. Prefixes of other models never match. */
   model: string;
   tokens: Int32Array;
-  /** In order: ranges follow one another from 0 to the last token. A range may be empty. */
-  chunks: Iterable<PrefixChunk> | AsyncIterable<PrefixChunk>;
+  /** In order: ranges follow one another from 0 to the last token. A range may be empty, bytes stand for by a digest. */
+  chunks: Iterable<NewChunk> | AsyncIterable<NewChunk>;
   /** Unless given, it stays until it is evicted. */
   ttlSeconds?: number;
   pinned?: boolean;
@@ -114,7 +114,8 @@ export class PrefixStore {
 
   /**
    * Puts a prefix, or puts new bytes in the place of those of the same tokens. Throws RangeError for chunks that do not
-   * cover the tokens, CapacityError where it does not fit the budget; everything is as before then.
+   * cover the tokens, MismatchError for digests of chunks that are not held, CapacityError where it does not fit the
+   * budget; everything is as before then.
    */
   async put(prefix: NewPrefix, options: { signal?: AbortSignal } = {}): Promise<PrefixInfo> {
     const { model, tokens, pinned = false, ttlSeconds, labels = {} } = prefix;

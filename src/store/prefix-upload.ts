@@ -1,5 +1,5 @@
 /** The bytes of a prefix on their way into a store: objects under new names, without effect until an index names them. */
-import { brief, CapacityError } from "../errors.ts";
+import { brief, CapacityError, MismatchError } from "../errors.ts";
 import type { ByteStore } from "./byte-store.ts";
 import type { IndexChunk, PrefixIndex } from "./prefix-index.ts";
 import { digestOf, type TokenChain } from "./token-chain.ts";
@@ -11,21 +11,39 @@ export interface PrefixChunk {
   bytes: Uint8Array;
 }
 
+/** A chunk whose bytes the store has already, by their digest (`PrefixInfo.chunks`). */
+export interface HeldChunk {
+  tokenFrom: number;
+  tokenTo: number;
+  digest: string;
+}
+
+export type NewChunk = PrefixChunk | HeldChunk;
+
+const isHeld = (chunk: NewChunk): chunk is HeldChunk => typeof (chunk as HeldChunk).digest === "string";
+
 /** Chunks in pieces of at most `pieceBytes`, the last of each with its tokens; RangeError unless they cover all tokens. */
 export async function* piecesOf(
-  chunks: Iterable<PrefixChunk> | AsyncIterable<PrefixChunk>,
+  chunks: Iterable<NewChunk> | AsyncIterable<NewChunk>,
   tokenCount: number,
   pieceBytes: number,
-): AsyncGenerator<PrefixChunk> {
+): AsyncGenerator<NewChunk> {
   let at = 0;
   let i = 0;
-  for await (const { tokenFrom, tokenTo, bytes } of chunks) {
+  for await (const chunk of chunks) {
+    const { tokenFrom, tokenTo } = chunk;
     const name = `chunks[${i++}]`;
-    if (!(bytes instanceof Uint8Array)) throw new TypeError(`${name}: expected a Uint8Array, got ${brief(bytes)}`);
     if (tokenFrom !== at || !Number.isInteger(tokenTo) || tokenTo < at || tokenTo > tokenCount) {
       const got = `${brief(tokenFrom)} to ${brief(tokenTo)}`;
       throw new RangeError(`${name}: expected tokens from ${at} to at most ${tokenCount}, got ${got}`);
     }
+    if (isHeld(chunk)) {
+      yield chunk;
+      at = tokenTo;
+      continue;
+    }
+    const { bytes } = chunk;
+    if (!(bytes instanceof Uint8Array)) throw new TypeError(`${name}: expected a Uint8Array, got ${brief(bytes)}`);
     for (let from = 0; from < bytes.length || from === 0; from += pieceBytes) {
       const to = Math.min(from + pieceBytes, bytes.length);
       const tokens = { tokenFrom: at, tokenTo: to === bytes.length ? tokenTo : at };
@@ -34,6 +52,10 @@ export async function* piecesOf(
     at = tokenTo;
   }
   if (at !== tokenCount) throw new RangeError(`chunks: expected ${tokenCount} tokens in all, got ${at}`);
+}
+
+function refuseUnknown(digest: string): never {
+  throw new MismatchError(`chunks: expected digests of what is stored, got ${brief(digest)}: put its bytes`);
 }
 
 interface SentChunk extends Omit<IndexChunk, "object"> {
@@ -60,20 +82,29 @@ export class Upload {
     this.#keep = keep;
   }
 
-  /** Puts every piece that `known` does not have. */
+  /** Puts every piece that `known` does not have; MismatchError for one that it should have. */
   async send(
-    pieces: AsyncIterable<PrefixChunk>,
+    pieces: AsyncIterable<NewChunk>,
     chain: TokenChain,
     known: PrefixIndex,
     signal?: AbortSignal,
   ): Promise<void> {
-    const held = new Set(Object.values(known.objects).map(({ digest }) => digest));
+    const held = new Map(Object.values(known.objects).map(({ digest, bytes }) => [digest, bytes]));
     let parent = await chain.root;
-    for await (const { tokenFrom, tokenTo, bytes } of pieces) {
+    for await (const piece of pieces) {
       signal?.throwIfAborted();
+      const { tokenFrom, tokenTo } = piece;
       parent = (await chain.after(parent, tokenFrom, tokenTo))!;
+      const [id, tokens] = [parent, tokenTo - tokenFrom];
+      if (isHeld(piece)) {
+        const { digest } = piece;
+        const bytes = held.get(digest) ?? refuseUnknown(digest);
+        this.#chunks.push({ id, tokens, digest, bytes });
+        continue;
+      }
+      const { bytes } = piece;
       const digest = await digestOf(bytes);
-      const chunk = { id: parent, tokens: tokenTo - tokenFrom, digest, bytes: bytes.length };
+      const chunk = { id, tokens, digest, bytes: bytes.length };
       this.#chunks.push(this.#keep ? { ...chunk, kept: bytes } : chunk);
       if (!held.has(digest)) await this.#put(digest, bytes);
     }

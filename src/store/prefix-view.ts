@@ -19,8 +19,8 @@ export interface PrefixInfo {
   expires: number | null;
   pinned: boolean;
   labels: Labels;
-  /** The token range and length of each chunk, in order. */
-  chunks: { tokenFrom: number; tokenTo: number; bytes: number }[];
+  /** The token range, length and digest of each chunk, in order: the first 16 bytes of its SHA-256, in hex. */
+  chunks: { tokenFrom: number; tokenTo: number; bytes: number; digest: string }[];
 }
 
 export interface OpenPrefix {
@@ -62,7 +62,7 @@ export async function viewOf(index: PrefixIndex, { prefix, count }: Place): Prom
     etag: await digestOf(new TextEncoder().encode(digests)),
     chunks: chunks.map(({ tokens, object }) => ({
       ...{ tokenFrom: at, tokenTo: (at += tokens) },
-      bytes: index.objects[object].bytes,
+      ...index.objects[object],
     })),
   };
 }

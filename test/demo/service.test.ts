@@ -74,6 +74,56 @@ describe.each(["r2", "durable-object"] as const)("over %s", (storage) => {
     expect(await refused(() => alice.get(match))).toEqual([404, "NOT_FOUND"]);
   });
 
+  it("is sent no chunk of a longer prefix that it has", async () => {
+    const short = await alice.put(upload(70, 3));
+    expect(short.sentBytes).toBe(280);
+    // Cut after 64 tokens: the fifth chunk, of 6 tokens, is another one in the longer prefix.
+    const given = upload(150, 3);
+    const long = await alice.put(given);
+    expect([long.bytes, long.sentBytes]).toEqual([600, 600 - 256]);
+    const match = (await alice.match("m", given.tokens))!;
+    expect(Buffer.compare(await alice.get(match), bytesOf(given))).toBe(0);
+    expect(await alice.stats()).toMatchObject({ prefixes: 2, bytes: 624, bytesUnshared: 880 });
+    // All of it is there: not one chunk is sent. Other bytes of the same tokens are.
+    expect((await alice.put(given)).sentBytes).toBe(0);
+    expect((await alice.put(upload(150, 3, 1))).sentBytes).toBe(600);
+    // Chunks that are larger than the service's pieces, and one that begins as another does.
+    const bytes = someBytes(140_000, 1);
+    const tokens = someTokens(20, 11);
+    const whole = [{ tokenFrom: 0, tokenTo: 20, bytes }];
+    await alice.put({ model: "m", tokens, chunks: whole });
+    expect((await alice.put({ model: "m", tokens, chunks: whole })).sentBytes).toBe(0);
+    expect(
+      (await alice.put({ model: "m", tokens, chunks: [{ ...whole[0], bytes: bytes.subarray(1) }] })).sentBytes,
+    ).toBe(139_999);
+    for (const one of await alice.list()) await alice.delete(one.id);
+  });
+
+  it("refuses chunks said to be there that are not", async () => {
+    const given = upload(70, 3);
+    const { id, etag, chunks } = await alice.put(given);
+    const put = async (after: unknown, body: PrefixChunk[]) => {
+      const response = await fetch(`${service.url}/prefixes`, {
+        method: "PUT",
+        body: uploadBody({ ...given, chunks: body, after: after as never }),
+        headers: { authorization: `Bearer ${TOKENS.alice}` },
+      });
+      return [response.status, ((await response.json()) as { error?: { code: string } }).error?.code];
+    };
+    const rest = given.chunks.slice(4);
+    expect(await put({ id, etag, chunks: 4 }, rest)).toEqual([201, undefined]);
+    expect(await put({ id, etag: "0".repeat(32), chunks: 4 }, rest)).toEqual([409, "MISMATCH"]);
+    expect(await put({ id: "0".repeat(32), etag, chunks: 4 }, rest)).toEqual([409, "MISMATCH"]);
+    expect(await put({ id, etag, chunks: chunks.length + 1 }, [])).toEqual([409, "MISMATCH"]);
+    expect(await put({ id, etag, chunks: -1 }, rest)).toEqual([400, "BAD_BODY"]);
+    expect(await put("x", rest)).toEqual([400, "BAD_BODY"]);
+    // Another tenant's are not there either.
+    const theirs = uploadBody({ ...given, chunks: rest, after: { id, etag, chunks: 4 } });
+    const headers = { authorization: `Bearer ${TOKENS.bob}` };
+    expect((await fetch(`${service.url}/prefixes`, { method: "PUT", body: theirs, headers })).status).toBe(409);
+    await alice.delete(id);
+  });
+
   it("gives ranges, and says what is known already", async () => {
     const given = upload(90, 2);
     const { id, etag } = await alice.put(given);

@@ -1,7 +1,7 @@
 /** Prefixes by their tokens: matching, sharing, budget, expiry, pins, many writers. */
 import type { Miniflare } from "miniflare";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
-import { CapacityError, FormatError } from "../../src/errors.ts";
+import { CapacityError, FormatError, MismatchError } from "../../src/errors.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import { decodeIndex } from "../../src/store/prefix-index.ts";
 import { type PrefixChunk, PrefixStore } from "../../src/store/prefix-store.ts";
@@ -76,6 +76,24 @@ describe("read", () => {
     } // biome-ignore format: pairs
     expect(await readAll(store, id, { start: 300 })).toEqual(bytes.subarray(300));
     expect(await store.read("0".repeat(32))).toBeUndefined();
+  });
+
+  it("takes a digest for bytes that are held, and no other", async () => {
+    const { store } = clocked();
+    const tokens = someTokens(40);
+    const { chunks } = await store.put(somePrefix(tokens.subarray(0, 32)));
+    const held = chunks.map(({ tokenFrom, tokenTo, digest }) => ({ tokenFrom, tokenTo, digest }));
+    const whole = somePrefix(tokens);
+    const last = (whole.chunks as PrefixChunk[])[2];
+    const { id, bytes } = await store.put({ model, tokens, chunks: [...held, last] });
+    expect(bytes).toBe(160);
+    expect(await readAll(store, id)).toEqual(bytesOf(whole));
+    expect(await store.stats()).toMatchObject({ prefixes: 2, bytes: 160 });
+    const unknown = { ...held[0], digest: "0".repeat(32) };
+    const put = () => store.put({ model, tokens, chunks: [unknown, held[1], last] });
+    expect(await failureOf(put)).toBeInstanceOf(MismatchError);
+    expect(await failureOf(() => store.put({ model, tokens, chunks: [held[1], last] }))).toBeInstanceOf(RangeError);
+    expect(await store.stats()).toMatchObject({ prefixes: 2, bytes: 160, garbage: 0 });
   });
 
   it("asks for the index once, and for the objects of the range", async () => {

@@ -71,8 +71,9 @@ app.put("/prefixes", async (context) => {
   const { body } = context.req.raw;
   if (!body) throw new Refusal(400, "BAD_BODY", "body: expected a prefix, got nothing");
   const info = await uploads.run(context, async () => {
-    const { prefix, cancel } = await readUpload(body, { mostBytes, pieceBytes: PIECE_BYTES });
     const store = await storeOf(context);
+    const limits = { mostBytes, pieceBytes: PIECE_BYTES };
+    const { prefix, cancel } = await readUpload(body, limits, (id) => store.info(id));
     return store.put(prefix).catch(async (error) => {
       await cancel();
       throw error;

@@ -3,10 +3,12 @@
  *
  *   u32 headBytes | head, JSON in UTF-8 | i32 token ids | bytes of the chunks, one after the other
  *
- * head: { model, tokenCount, chunks: [{ tokenTo, bytes }], ttlSeconds?, pinned?, labels? }, everything little-endian. A
- * chunk begins at the token where the one before it ends. Memory holds the head, the tokens and a piece.
+ * head: { model, tokenCount, chunks: [{ tokenTo, bytes }], after?: { id, etag, chunks }, ttlSeconds?, pinned?, labels? },
+ * everything little-endian. A chunk begins at the token where the one before it ends. `after`: the first so many chunks
+ * are those of a prefix that is stored, and neither are in `chunks` nor come in the body. Memory holds the head, the
+ * tokens and a piece.
  */
-import type { NewPrefix, PrefixChunk } from "svdq/store";
+import type { HeldChunk, NewPrefix, PrefixChunk, PrefixInfo } from "svdq/store";
 import { Refusal } from "./errors.ts";
 
 const MOST_HEAD_BYTES = 2 ** 18;
@@ -67,18 +69,22 @@ class Incoming {
 interface UploadHead extends Pick<NewPrefix, "model" | "ttlSeconds" | "pinned" | "labels"> {
   tokenCount: number;
   chunks: { tokenTo: number; bytes: number }[];
+  after?: { id: string; etag: string; chunks: number };
 }
 
 /** A prefix whose chunks come out of the body while they are stored; `cancel` lets go of the body. */
 export async function readUpload(
   body: ReadableStream<Uint8Array>,
   limits: { mostBytes: number; pieceBytes: number },
+  infoOf: (id: string) => Promise<PrefixInfo | undefined>,
 ): Promise<{ prefix: NewPrefix; cancel: () => Promise<void> }> {
   const incoming = new Incoming(body);
   const cancel = () => incoming.cancel();
   try {
-    const head = checkHead(await readHead(incoming), limits.mostBytes);
+    const head = checkHead(await readHead(incoming));
     const { model, tokenCount, ttlSeconds, pinned, labels } = head;
+    const held = head.after ? await heldChunks(head.after, infoOf) : [];
+    checkBytes([...held, ...head.chunks], limits.mostBytes);
     const view = new DataView((await incoming.take(4 * tokenCount, "tokens")).buffer);
     const tokens = Int32Array.from({ length: tokenCount }, (_, i) => view.getInt32(4 * i, true));
     const others = {
@@ -86,7 +92,7 @@ export async function readUpload(
       ...(pinned !== undefined && { pinned }),
       ...(labels !== undefined && { labels }),
     };
-    return { prefix: { model, tokens, ...others, chunks: chunksOf(incoming, head, limits.pieceBytes) }, cancel };
+    return { prefix: { model, tokens, ...others, chunks: chunksOf(incoming, held, head, limits.pieceBytes) }, cancel };
   } catch (error) {
     await cancel();
     throw error;
@@ -109,15 +115,15 @@ async function readHead(incoming: Incoming): Promise<UploadHead> {
 const isCount = (value: unknown, most: number): boolean =>
   Number.isSafeInteger(value) && (value as number) >= 0 && (value as number) <= most;
 
-function checkHead(head: UploadHead, mostBytes: number): UploadHead {
+function checkHead(head: UploadHead): UploadHead {
   const refuse = (what: string, expected: string) => {
     throw new Refusal(400, "BAD_BODY", `head: ${what}: expected ${expected}, got something else`);
   };
   if (typeof head !== "object" || head === null) refuse("head", "an object");
-  const { model, tokenCount, chunks, ttlSeconds, pinned, labels } = head;
+  const { model, tokenCount, chunks, after, ttlSeconds, pinned, labels } = head;
   if (typeof model !== "string" || model.length > 200) refuse("model", "a string of at most 200 characters");
   if (!isCount(tokenCount, MOST_TOKENS) || tokenCount === 0) refuse("tokenCount", `1 to ${MOST_TOKENS}`);
-  if (!Array.isArray(chunks) || chunks.length === 0) refuse("chunks", "at least one");
+  if (!Array.isArray(chunks) || (chunks.length === 0 && !after)) refuse("chunks", "at least one");
   for (const chunk of chunks) {
     if (!isCount(chunk?.tokenTo, tokenCount) || !isCount(chunk.bytes, 2 ** 40)) refuse("chunks", "tokenTo and bytes");
   }
@@ -125,14 +131,37 @@ function checkHead(head: UploadHead, mostBytes: number): UploadHead {
   if (pinned !== undefined && typeof pinned !== "boolean") refuse("pinned", "true or false");
   const isLabel = (value: unknown) => typeof value === "string" || Number.isFinite(value);
   if (labels !== undefined && (labels === null || !Object.values(labels).every(isLabel))) refuse("labels", "texts");
+  const isAfter = (value: UploadHead["after"]) =>
+    typeof value?.id === "string" && typeof value.etag === "string" && isCount(value.chunks, MOST_TOKENS);
+  if (after !== undefined && !isAfter(after)) refuse("after", "id, etag and chunks");
+  return head;
+}
+
+/** The chunks that are not sent; 409 where the caller knows another state of the store than there is. */
+async function heldChunks(
+  { id, etag, chunks }: NonNullable<UploadHead["after"]>,
+  infoOf: (id: string) => Promise<PrefixInfo | undefined>,
+): Promise<PrefixInfo["chunks"]> {
+  const info = await infoOf(id);
+  if (info?.etag === etag && chunks <= info.chunks.length) return info.chunks.slice(0, chunks);
+  throw new Refusal(409, "MISMATCH", "after: expected a prefix as it is stored, got one that is not: send all chunks");
+}
+
+function checkBytes(chunks: { bytes: number }[], mostBytes: number): void {
   const bytes = chunks.reduce((sum, chunk) => sum + chunk.bytes, 0);
-  if (bytes <= mostBytes) return head;
+  if (bytes <= mostBytes) return;
   throw new Refusal(413, "TOO_LARGE", `chunks: expected at most ${mostBytes} bytes in all, got ${bytes}`);
 }
 
-/** Pieces of the chunks, each chunk's tokens with its last one. */
-async function* chunksOf(incoming: Incoming, { chunks }: UploadHead, pieceBytes: number): AsyncGenerator<PrefixChunk> {
-  let tokenFrom = 0;
+/** What is held, then pieces of the chunks that come, each chunk's tokens with its last one. */
+async function* chunksOf(
+  incoming: Incoming,
+  held: PrefixInfo["chunks"],
+  { chunks }: UploadHead,
+  pieceBytes: number,
+): AsyncGenerator<PrefixChunk | HeldChunk> {
+  for (const { tokenFrom, tokenTo, digest } of held) yield { tokenFrom, tokenTo, digest };
+  let tokenFrom = held.at(-1)?.tokenTo ?? 0;
   for (const [i, { tokenTo, bytes }] of chunks.entries()) {
     for (let at = 0; at < bytes || at === 0; at += pieceBytes) {
       const piece = await incoming.take(Math.min(pieceBytes, bytes - at), `chunks[${i}]`);
