@@ -1,7 +1,7 @@
 /** `svdq inspect`: what a dump or an archive holds, and how well it can be compressed. */
 import type { Command } from "commander";
 import { readArchive } from "../archive/reader.ts";
-import { type CodedCache, codedTokens, segmentsOf } from "../codec/coded.ts";
+import type { CodedCache } from "../codec/coded.ts";
 import { compress, eachLayer, rangeOf } from "../codec/compress.ts";
 import { rowDim } from "../codec/geometry.ts";
 import type { CacheSource } from "../codec/source.ts";
@@ -44,7 +44,7 @@ async function inspectArchive(io: Io, runtime: Runtime, file: string): Promise<I
   const cache = await readArchive(file);
   const source = restoredSource(runtime, cache, "f32");
   if (cache.tokenCount === 0) {
-    const layers = allocations(cache).map((allocation, i) => ({ layer: cache.layerNumbers[i], allocation }));
+    const layers = allocations(cache).map((segments, i) => ({ layer: cache.layerNumbers[i], segments }));
     return { path: file, kind: "profile", ...(await describe(file, source, cache)), layers };
   }
   const spectra = await aboutFile(file, () =>
@@ -91,14 +91,11 @@ function spectraOf(
 }
 
 function layersOf(cache: CodedCache, spectra: LayerSpectrum[]) {
-  const widths = allocations(cache);
-  const coded = codedTokens(cache);
+  const segments = allocations(cache);
   return spectra.map(({ variance, theorem }, i) => ({
     layer: cache.layerNumbers[i],
     energy: energyOf(variance),
-    /** Coded tokens on each basis; the allocation is that of the last. */
-    segments: segmentsOf(cache.layers[i], coded).map(({ tokens }) => tokens),
-    allocation: widths[i],
+    segments: segments[i],
     theorem,
   }));
 }

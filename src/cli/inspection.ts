@@ -2,7 +2,7 @@
 import { describeSpan } from "../codec/anchors.ts";
 import type { Energy } from "../evaluation/spectrum.ts";
 import { THEOREM_BITS, type Theorem } from "../evaluation/theorem.ts";
-import { type Allocation, type CodeSummary, describeExact, formatCodes, type SourceSummary } from "./summary.ts";
+import { type CodeSummary, describeExact, formatCodes, type SegmentAllocation, type SourceSummary } from "./summary.ts";
 import { columns, facts, percent, thousands } from "./text.ts";
 
 export interface Inspection extends SourceSummary, CodeSummary {
@@ -20,9 +20,8 @@ export interface InspectedLayer {
   layer: number;
   /** Of a dump or an archive: a profile has no keys. */
   energy?: Energy;
-  /** Of what has tokens: how many are coded on each basis; the allocation is that of the last. */
-  segments?: number[];
-  allocation: Record<"keys" | "values", Allocation>;
+  /** One for each basis of the layer; a profile's has no tokens. */
+  segments: SegmentAllocation[];
   /** Of a dump. */
   theorem?: Theorem;
 }
@@ -69,10 +68,12 @@ const energyRow = (layer: number, energy: Energy): string[] => [
 function formatAllocation(layers: InspectedLayer[]): string {
   const parts = ["keys", "values"] as const;
   const titles = parts.flatMap((part) => WIDTHS.map((width) => `${part} ${width}`));
-  const rows = layers.map(({ layer, segments = [], allocation }) => [
-    segments.length > 1 ? `layer ${layer}, tokens behind ${segments.slice(0, -1).join(" + ")} coded` : `layer ${layer}`,
-    ...parts.flatMap((part) => WIDTHS.map((width) => String(allocation[part][width]))),
-  ]);
+  const rows = layers.flatMap(({ layer, segments }) =>
+    segments.map((segment, i) => [
+      segments.length > 1 ? `layer ${layer}, ${i > 0 ? "next" : "first"} ${segment.tokens} tokens` : `layer ${layer}`,
+      ...parts.flatMap((part) => WIDTHS.map((width) => String(segment[part][width]))),
+    ]),
+  );
   return columns(["channels by bits", ...titles], rows);
 }
 

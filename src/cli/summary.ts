@@ -1,7 +1,7 @@
 /** A compressed cache in numbers: what `compress` and `inspect` say of it. */
 import type { AnchorSpan } from "../codec/anchors.ts";
 import { bitsOf, bytesOf, type KindBytes } from "../codec/bytes.ts";
-import type { CodedCache, CodedGroup } from "../codec/coded.ts";
+import { type CodedCache, type CodedGroup, codedTokens, segmentsOf } from "../codec/coded.ts";
 import { type Geometry, rowDim } from "../codec/geometry.ts";
 import type { Rotary } from "../codec/rotary.ts";
 import type { CacheSource } from "../codec/source.ts";
@@ -64,10 +64,19 @@ export function describeCodes(cache: CodedCache): CodeSummary {
   return { sinks, recent, exactType, anchorSpan, bits, bytes };
 }
 
-/** Of each layer held. */
-export function allocations(cache: CodedCache): { keys: Allocation; values: Allocation }[] {
+/** Tokens that are coded on one basis, and on what. */
+export interface SegmentAllocation extends Record<"keys" | "values", Allocation> {
+  tokens: number;
+}
+
+/** Of each layer held, its segments. */
+export function allocations(cache: CodedCache): SegmentAllocation[][] {
   const dim = rowDim(cache.geometry);
-  return cache.layers.map((layer) => ({ keys: allocation(layer.keys, dim), values: allocation(layer.values, dim) }));
+  return cache.layers.map((layer) =>
+    segmentsOf(layer, Math.max(0, codedTokens(cache))).map(({ tokens, keys, values }) => ({
+      ...{ tokens, keys: allocation(keys, dim), values: allocation(values, dim) },
+    })),
+  );
 }
 
 function allocation(groups: CodedGroup[], dim: number): Allocation {

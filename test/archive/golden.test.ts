@@ -3,16 +3,19 @@ import { spawnSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { beforeAll, describe, expect, it } from "vitest";
 import { decodeArchive } from "../../src/archive/reader.ts";
+import { joinTokenChunks } from "../../src/archive/token-join.ts";
 import { splitByTokens } from "../../src/archive/token-split.ts";
 import { encodeArchive } from "../../src/archive/writer.ts";
 import { joinChunks } from "../../src/codec/chunks.ts";
 import type { CodedCache } from "../../src/codec/coded.ts";
+import { compress } from "../../src/codec/compress.ts";
 import { restoreLayer } from "../../src/codec/restore.ts";
 import type { Runtime } from "../../src/runtime/runtime.ts";
 import { digestOf } from "../golden/make-archives.ts";
 import { ArchiveParts } from "../support/archive-parts.ts";
 import { testDirectory } from "../support/directory.ts";
 import { PLATFORMS } from "../support/platforms.ts";
+import { TinyCache } from "../support/tiny-cache.ts";
 
 const DIGESTS: Record<string, string> = JSON.parse(readFileSync("test/golden/digests.json", "utf8"));
 const NAMES = Object.keys(DIGESTS);
@@ -103,6 +106,28 @@ describe.skipIf(!python)("the second reader, written from docs/format.md", () =>
     expect(status).toBe(0);
     expect(JSON.parse(stdout).tokenCount).toBe(cache.tokenCount);
     expect(Buffer.compare(readFileSync(path("out.f32")), whole)).toBe(0);
+  });
+
+  it("finds the same in a stream that is cut into several chunks of tokens", async () => {
+    const source = new TinyCache({ layers: 1, kvHeads: 1, headDim: 32, tokens: 2300, noise: 0.3 });
+    const cache = await compress(runtime, source, { entropy: true, keyBits: 2, valueBits: 1, recent: 20 });
+    writeFileSync(path("whole.svdq"), joinChunks(encodeArchive(cache)));
+    expect(read(path("whole.svdq")).stderr).toBe("");
+    const whole = readFileSync(path("out.f32"));
+    const chunks = splitByTokens(cache).map(({ bytes }) => bytes);
+    expect(chunks.length).toBe(3);
+    for (const count of [3, 2]) {
+      writeFileSync(path("chunks"), joinChunks(chunks.slice(0, count)));
+      expect(read(path("chunks")).stderr).toBe("");
+      const part = joinTokenChunks(chunks.slice(0, count));
+      const { key, value } = restoreLayer(runtime, part, 0, "f32");
+      const expected = [key, value].flatMap((bytes) => Array.from(new Float32Array(bytes.buffer)));
+      const got = new Float32Array(new Uint8Array(readFileSync(path("out.f32"))).buffer);
+      expect(got.length).toBe(expected.length);
+      const worst = expected.reduce((a, x, i) => Math.max(a, Math.abs(x - got[i])), 0);
+      expect(worst).toBeLessThan(1e-5 * expected.reduce((a, b) => Math.max(a, Math.abs(b)), 0));
+      if (count === 3) expect(Buffer.compare(readFileSync(path("out.f32")), whole)).toBe(0);
+    }
   });
 
   it("refuses damage too", () => {

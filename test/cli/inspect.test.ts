@@ -23,7 +23,7 @@ async function profileOf(file: string): Promise<string> {
 
 interface Layer {
   energy: { channels: number; eighth: number; quarter: number; half: number; channels90: number; channels99: number };
-  allocation: Record<"keys" | "values", Record<string, number>>;
+  segments: ({ tokens: number } & Record<"keys" | "values", Record<string, number>>)[];
   theorem?: { schedule: number[]; ratio: number; predicted: number };
 }
 
@@ -42,7 +42,8 @@ describe("inspect", () => {
       tokenIds: true,
       layers: [{ layer: 5 }, { layer: 20 }],
     });
-    for (const { energy, allocation } of result.layers as Layer[]) {
+    for (const { energy, segments } of result.layers as Layer[]) {
+      const [allocation] = segments;
       expect(energy.channels).toBe(192);
       expect(energy.channels90).toBeLessThan(energy.channels99);
       expect(energy.eighth).toBeLessThan(energy.quarter);
@@ -71,8 +72,8 @@ describe("inspect", () => {
     const [dump, packed] = [await svdqJson("inspect", FIXTURE), await svdqJson("inspect", archive)];
     expect(packed.kind).toBe("archive");
     expect(packed.bytes).toEqual(dump.bytes);
-    expect(packed.layers.map((layer: Layer) => layer.allocation)).toEqual(
-      dump.layers.map((layer: Layer) => layer.allocation),
+    expect(packed.layers.map((layer: Layer) => layer.segments)).toEqual(
+      dump.layers.map((layer: Layer) => layer.segments),
     );
     expect(packed.layers[0].theorem).toBeUndefined();
     // Restored keys have no energy outside the channels kept.
@@ -93,7 +94,7 @@ describe("inspect", () => {
     const profile = await profileOf(FIXTURE);
     const shown = await svdqJson("inspect", profile);
     expect(shown).toMatchObject({ kind: "profile", tokens: 0 });
-    expect(shown.layers[0].allocation.keys["0"]).toBeLessThan(192);
+    expect(shown.layers[0].segments[0].keys["0"]).toBeLessThan(192);
     expect(shown.bytes.keys).toMatchObject({ codes: 0, exact: 0 });
     expect(shown.bytes.keys.basis).toBeGreaterThan(0);
     const { stdout } = await svdq(["inspect", profile]);
@@ -112,11 +113,12 @@ describe("inspect", () => {
     expect(stdout).not.toContain("theorem");
   });
 
-  it("says of an archive with several bases a layer what the last one holds", async () => {
+  it("says of an archive with several bases a layer what each of them holds", async () => {
     const { stdout } = await svdq(["inspect", "test/golden/v2-segments.svdq"]);
-    expect(stdout).toContain("layer 1, tokens behind 38 coded ");
+    expect(stdout).toMatch(/^layer \d+, first 38 tokens( +\d+){10}$/m);
+    expect(stdout).toMatch(/^layer \d+, next 48 tokens( +\d+){10}$/m);
     expect(stdout).toMatch(/^layer 4 /m);
     const { layers } = await svdqJson("inspect", "test/golden/v2-segments.svdq");
-    expect(layers).toMatchObject([{ segments: [38, 48] }, { segments: [86] }]);
+    expect(layers).toMatchObject([{ segments: [{ tokens: 38 }, { tokens: 48 }] }, { segments: [{ tokens: 86 }] }]);
   });
 });

@@ -62,7 +62,7 @@ describe.each(["layer", "head"] as const)("runs of channels, bases by %s", (grou
           next += count;
         }
         expect(next).toBe(64);
-        for (const [width, count] of Object.entries(counted[i][part])) {
+        for (const [width, count] of Object.entries(counted[i][0][part])) {
           expect(mine.reduce((sum, run) => sum + (run.width === Number(width) ? run.count : 0), 0)).toBe(count);
         }
       }
