@@ -1,6 +1,6 @@
 /** The playground as its users meet it, in real browsers, served under a path of its own. */
 
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Browser, ElementHandle, Page } from "puppeteer-core";
@@ -187,6 +187,20 @@ describe.each(BROWSERS.filter(({ path }) => path))("the playground in $name", ({
     await page.$eval("#stop", (button) => (button as HTMLButtonElement).click());
     await whenText(page, "doing", /^Stopped/);
     expect(await page.$$eval("#figures svg", (svgs) => svgs.length)).toBeGreaterThanOrEqual(10);
+  });
+
+  it("takes a file dropped anywhere on the page", async () => {
+    const { page } = opened!;
+    const file = { name: "dropped", base64: readFileSync(paths.archive).toString("base64") };
+    await page.evaluate(async ({ name, base64 }) => {
+      const dataTransfer = new DataTransfer();
+      const bytes = await (await fetch(`data:;base64,${base64}`)).arrayBuffer();
+      dataTransfer.items.add(new File([bytes], name));
+      document.querySelector("main")!.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true }));
+    }, file);
+    await whenText(page, "facts", /dropped \(archive\)/);
+    await page.$eval("#sample", (button) => (button as HTMLButtonElement).click());
+    await whenText(page, "facts", /built-in sample/);
   });
 
   it("says why a file does not open, and keeps what was open", async () => {
