@@ -179,6 +179,15 @@ describe.each(BROWSERS.filter(({ path }) => path))("the playground in $name", ({
     expect(most).toBeLessThan(1500);
   });
 
+  it("shows the layer and the query head that are chosen", async () => {
+    const { page } = opened!;
+    await page.select("#layer", "20");
+    await page.waitForSelector('#attention svg[aria-label^="Attention of layer 20, query head 0"]', WAIT);
+    await page.select("#head", "4");
+    await page.waitForSelector('#attention svg[aria-label^="Attention of layer 20, query head 4"]', WAIT);
+    expect(await page.$eval("#spectrum svg", (svg) => svg.getAttribute("aria-label"))).toContain("layer 20");
+  });
+
   it("stops when told to", async () => {
     const { page } = opened!;
     await page.focus("#valueBits");
