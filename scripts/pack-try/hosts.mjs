@@ -5,7 +5,7 @@ import { copyFileSync, existsSync, readdirSync, readFileSync, writeFileSync } fr
 import { delimiter, join, resolve } from "node:path";
 import { build, context } from "esbuild";
 import { Miniflare } from "miniflare";
-import puppeteer from "puppeteer-core";
+import { byPuppeteer, byWebKitDriver } from "./page-drivers.mjs";
 
 const EXPECTED = "200 function function function true";
 
@@ -15,10 +15,13 @@ export const HOSTS = [
   inProcess("Deno", fetched("deno"), ["run", "--allow-read"]),
   inProcess("Bun", fetched("bun"), []),
   { name: "workerd, bundled", use: inWorkerd },
-  ...inBrowser("Chromium", onPath("chromium", "chromium-browser", "google-chrome"), {
-    args: ["--no-sandbox", "--disable-gpu"],
-  }),
-  ...inBrowser("Firefox", onPath("firefox-esr", "firefox"), { browser: "firefox" }),
+  ...inBrowser("Chromium", onPath("chromium", "chromium-browser", "google-chrome"), (executablePath) =>
+    byPuppeteer({ executablePath, args: ["--no-sandbox", "--disable-gpu"] }),
+  ),
+  ...inBrowser("Firefox", onPath("firefox-esr", "firefox"), (executablePath) =>
+    byPuppeteer({ executablePath, browser: "firefox" }),
+  ),
+  ...inBrowser("WebKit", onPath("xvfb-run") && onPath("WebKitWebDriver") && miniBrowser(), byWebKitDriver),
 ];
 
 function fetched(name) {
@@ -71,13 +74,19 @@ async function inWorkerd(folder) {
   }
 }
 
+/** The browser that WebKitGTK brings, without a name in PATH. */
+function miniBrowser() {
+  const folders = ["x86_64", "aarch64"].map((cpu) => `/usr/lib/${cpu}-linux-gnu/webkit2gtk-4.1`);
+  return folders.map((folder) => join(folder, "MiniBrowser")).find((path) => existsSync(path));
+}
+
 /** Bundled, with kernels.wasm copied beside the bundle; and the package's files as they are, by an import map. */
-function inBrowser(name, path, options) {
+function inBrowser(name, path, driver) {
   const missing = path ? undefined : "not installed";
   return [bundled, unbundled].map((make) => ({
     name: `${name}, ${make.name}`,
     missing,
-    use: async (folder) => expect(await titleIn({ executablePath: path, ...options }, await make(folder))),
+    use: async (folder) => expect(await titleIn(driver(path), await make(folder))),
   }));
 }
 
@@ -106,25 +115,13 @@ async function unbundled(folder) {
 const html = (script, map = "") =>
   `<!doctype html><title></title><link rel="icon" href="data:,">${map}<script type="module" src="${script}"></script>`;
 
-/** What the page at index.html of a folder has for a title in the end. */
-async function titleIn(options, folder) {
+/** What the page at index.html of a folder has for a title in the end, by a driver of page-drivers.mjs. */
+async function titleIn(driver, folder) {
   const server = await context({ logLevel: "error" });
-  const browser = await puppeteer.launch({ headless: true, ...options });
   try {
     const { port } = await server.serve({ servedir: folder, host: "127.0.0.1", port: 0 });
-    const page = await browser.newPage();
-    const faults = [];
-    page.on("pageerror", (error) => faults.push(String(error)));
-    page.on("console", (message) => message.type() === "error" && faults.push(message.text()));
-    await page.goto(`http://127.0.0.1:${port}/`);
-    await page
-      .waitForFunction(() => document.title !== "", { timeout: 20_000 })
-      .catch((error) => {
-        throw new Error(`${error.message}: ${faults.join("; ")}`);
-      });
-    return await page.title();
+    return await driver(`http://127.0.0.1:${port}/`);
   } finally {
-    await browser.close();
     await server.dispose();
   }
 }
