@@ -2,12 +2,13 @@
 
 export { type FingerprintInput, fingerprintOf } from "./archive/checksum.ts";
 export { type ExtendOptions, extendCache } from "./archive/extend.ts";
+export { profileFingerprint } from "./archive/profile-rows.ts";
 export type { ByteSource, RandomAccess } from "./archive/random-access.ts";
-export { decodeArchive, openArchive, type PartOptions, readArchive } from "./archive/reader.ts";
+export { decodeArchive, openArchive, type PartOptions, type ReadOptions, readArchive } from "./archive/reader.ts";
 export { joinTokenChunks } from "./archive/token-join.ts";
 export { type SplitOptions, splitByTokens, type TokenChunk } from "./archive/token-split.ts";
 export { archiveStream, decodeArchiveStream } from "./archive/web-streams.ts";
-export { encodeArchive, writeArchive } from "./archive/writer.ts";
+export { encodeArchive, type WriteOptions, writeArchive } from "./archive/writer.ts";
 export type { AttendReport } from "./cache/attention.ts";
 export type { CacheEvent } from "./cache/events.ts";
 export { type CacheStats, KvCache, type RowLayout } from "./cache/kv-cache.ts";
@@ -33,6 +34,7 @@ export type {
 } from "./codec/coded.ts";
 export { compress, type Progress, type WorkOptions } from "./codec/compress.ts";
 export type { Geometry } from "./codec/geometry.ts";
+export { compressOnBases, type GivenBasesOptions } from "./codec/given-bases.ts";
 export type { Grouping } from "./codec/groups.ts";
 export { type CodecOptions, DEFAULT_OPTIONS } from "./codec/options.ts";
 export { type RestoredLayer, restoreLayer } from "./codec/restore.ts";

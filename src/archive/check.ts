@@ -30,6 +30,8 @@ export interface GroupPlace {
   kvHeads: number;
   headDim: number;
   codedTokens: number;
+  /** Basis rows are numbers in a profile. */
+  inProfile: boolean;
 }
 
 const MAX_COUNT = 0x7fffffff;
@@ -38,10 +40,14 @@ const isIntegerIn = (value: unknown, low: number, high: number): value is number
 /** f32 holds the number exactly. */
 const isF32 = (value: number): boolean => Number.isFinite(value) && Math.fround(value) === value;
 
-export type CacheShape = Pick<
-  CodedCache,
-  "geometry" | "layerNumbers" | "model" | "tokenCount" | "sinks" | "recent" | "exactType" | "anchorSpan"
->;
+export interface CacheShape
+  extends Pick<
+    CodedCache,
+    "geometry" | "layerNumbers" | "model" | "tokenCount" | "sinks" | "recent" | "exactType" | "anchorSpan"
+  > {
+  /** Fingerprint of the profile that holds the basis rows (profile-rows.ts). */
+  profile?: string;
+}
 
 /** Everything but rotary, tokens and layers. */
 export function checkShape(shape: CacheShape, fail: Fail): void {
@@ -97,6 +103,7 @@ export const placeOf = (shape: CacheShape, role: GroupPlace["role"], segmentToke
   kvHeads: shape.geometry.kvHeads,
   headDim: shape.geometry.headDim,
   codedTokens: segmentTokens,
+  inProfile: shape.profile !== undefined,
 });
 
 /** Bytes of the exact keys, or values, of a layer. */
@@ -128,10 +135,11 @@ export function checkWidths(widths: ArrayLike<number>, dim: number, fail: Fail):
   }
 }
 
-export function checkBasisWidths(widths: Uint8Array, channels: number, fail: Fail): void {
+export function checkBasisWidths(widths: Uint8Array, channels: number, inProfile: boolean, fail: Fail): void {
   if (widths.length !== channels) fail("basis.widths", `${channels} widths`, widths.length);
   widths.forEach((width, i) => {
-    if (!isIntegerIn(width, 2, 12)) fail(`basis.widths[${i}]`, "an integer from 2 to 12", width);
+    if (inProfile && width !== 0) fail(`basis.widths[${i}]`, "0 where rows lie in a profile", width);
+    if (!inProfile && !isIntegerIn(width, 2, 12)) fail(`basis.widths[${i}]`, "an integer from 2 to 12", width);
   });
 }
 
@@ -152,7 +160,7 @@ export function checkGroup(group: CodedGroup, place: GroupPlace, fail: Fail): vo
     if (!isF32(scale) || scale < 0) fail(`books[${i}].scale`, "a finite f32, not negative", scale);
     if (!isF32(offset)) fail(`books[${i}].offset`, "a finite f32", offset);
   });
-  checkBasis(group, channels, dim, fail);
+  checkBasis(group, channels, dim, place.inProfile, fail);
   if (place.role === "keys") checkCentre(group, dim, fail);
   else checkNorms(group, place.codedTokens, fail);
   if (group.stream) checkStream(group, fail);
@@ -176,8 +184,8 @@ function checkStream({ stream, planes, books }: CodedGroup, fail: Fail): void {
   });
 }
 
-function checkBasis({ basis }: CodedGroup, channels: number, dim: number, fail: Fail): void {
-  checkBasisWidths(basis.widths, channels, fail);
+function checkBasis({ basis }: CodedGroup, channels: number, dim: number, inProfile: boolean, fail: Fail): void {
+  checkBasisWidths(basis.widths, channels, inProfile, fail);
   if (basis.scales.length !== channels) fail("basis.scales", `${channels} scales`, basis.scales.length);
   basis.scales.forEach((scale, i) => {
     if (!Number.isFinite(scale)) fail(`basis.scales[${i}]`, "a finite number", scale);

@@ -37,12 +37,12 @@ export function readGroup(section: ByteReader, nextHead: number, context: GroupC
   const fail = failAt(section, prefix, section.at);
   const [firstHead, headCount, channels, flags] = section.u16(4, `${prefix}head`);
   checkHeads({ firstHead, headCount }, nextHead, place.kvHeads, fail);
-  const streamsToo = context.version === ARCHIVE_VERSIONS.streams ? GROUP.flagStreams : 0;
+  const streamsToo = context.version >= ARCHIVE_VERSIONS.streams ? GROUP.flagStreams : 0;
   const known = GROUP.flagOffsets | GROUP.flagColumns | streamsToo;
   if ((flags & ~known) !== 0) fail("flags", `0 to ${known}`, flags);
   const dim = headCount * place.headDim;
   const offsetsToo = (flags & GROUP.flagOffsets) !== 0;
-  const { books, basis } = readChannels(section, channels, dim, offsetsToo, prefix);
+  const { books, basis } = readChannels(section, channels, { dim, offsetsToo, prefix, place });
   if (flags & GROUP.flagColumns) basis.columnScales = section.u16(dim, `${prefix}basis`);
   const group: CodedGroup = {
     firstHead,
@@ -54,7 +54,7 @@ export function readGroup(section: ByteReader, nextHead: number, context: GroupC
   };
   if (flags & GROUP.flagStreams) {
     group.stream = { leading: channels, parts: [readStream(section, prefix), NO_CODES.planes] };
-    if (rest) readRest(rest, group, dim, offsetsToo, prefix);
+    if (rest) readRest(rest, group, { dim, offsetsToo, prefix, place });
   } else {
     const counts = countWidths(books.map((book) => book.width));
     group.planes = section.u8(planesBytes(counts, place.codedTokens), `${prefix}planes`);
@@ -77,9 +77,9 @@ function readStream(section: ByteReader, prefix: string): Uint8Array {
 }
 
 /** Adds the channels that do not lead. */
-function readRest(section: ByteReader, group: CodedGroup, dim: number, offsetsToo: boolean, prefix: string): void {
-  const [count] = section.u16(1, `${prefix}channels`);
-  const { books, basis } = readChannels(section, count, dim, offsetsToo, prefix);
+function readRest(section: ByteReader, group: CodedGroup, context: ChannelContext): void {
+  const [count] = section.u16(1, `${context.prefix}channels`);
+  const { books, basis } = readChannels(section, count, context);
   group.books.push(...books);
   const { widths, scales, codes } = group.basis;
   group.basis.widths = Uint8Array.of(...widths, ...basis.widths);
@@ -87,21 +87,25 @@ function readRest(section: ByteReader, group: CodedGroup, dim: number, offsetsTo
   group.basis.codes = new Int16Array(codes.length + basis.codes.length);
   group.basis.codes.set(codes);
   group.basis.codes.set(basis.codes, codes.length);
-  group.stream!.parts[1] = readStream(section, prefix);
+  group.stream!.parts[1] = readStream(section, context.prefix);
+}
+
+/** What the bytes of channels depend on besides their number. */
+interface ChannelContext extends Pick<GroupContext, "place" | "prefix"> {
+  dim: number;
+  offsetsToo: boolean;
 }
 
 function readChannels(
   section: ByteReader,
   count: number,
-  dim: number,
-  offsetsToo: boolean,
-  prefix: string,
+  { dim, offsetsToo, prefix, place }: ChannelContext,
 ): { books: ChannelBook[]; basis: CodedBasis } {
   const fail = failAt(section, prefix, section.at);
   const widths = section.u8(count, `${prefix}books`);
   checkWidths(widths, dim, fail);
   const books = readBooks(section, widths, offsetsToo, prefix, fail);
-  return { books, basis: readBasis(section, count, dim, prefix, fail) };
+  return { books, basis: readBasis(section, count, dim, place.inProfile, prefix, fail) };
 }
 
 function readBooks(section: ByteReader, widths: Uint8Array, offsetsToo: boolean, prefix: string, fail: Fail) {
@@ -115,10 +119,17 @@ function readBooks(section: ByteReader, widths: Uint8Array, offsetsToo: boolean,
   });
 }
 
-function readBasis(section: ByteReader, channels: number, dim: number, prefix: string, fail: Fail): CodedBasis {
+function readBasis(
+  section: ByteReader,
+  channels: number,
+  dim: number,
+  inProfile: boolean,
+  prefix: string,
+  fail: Fail,
+): CodedBasis {
   const part = `${prefix}basis`;
   const widths = section.u8(channels, part);
-  checkBasisWidths(widths, channels, fail);
+  checkBasisWidths(widths, channels, inProfile, fail);
   const scales = section.f32(channels, part);
   const packed = section.u8(
     widths.reduce((sum, width) => sum + packedRowBytes(dim, width), 0),

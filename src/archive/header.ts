@@ -43,7 +43,11 @@ export function readHead(bytes: Uint8Array, name: string, size = bytes.length): 
     throw new FormatError(`${name}: header: ${what}: expected ${expected}, got ${brief(got)}`, PREAMBLE.bytes);
   };
   const shape = readShape(fields, `${name}: header`, PREAMBLE.bytes, fail);
-  if (Array.isArray(shape.anchorSpan) && version !== ARCHIVE_VERSIONS.streams) {
+  if (version === ARCHIVE_VERSIONS.profile) {
+    if (!/^[0-9a-f]{16}$/.test(String(fields.profile))) fail("profile", "16 hex digits", fields.profile);
+    shape.profile = fields.profile as string;
+  }
+  if (Array.isArray(shape.anchorSpan) && version < ARCHIVE_VERSIONS.streams) {
     fail("anchorSpan", "one span before version 3", fields.anchorSpan);
   }
   const segments = readSegments(version, fields.segments, shape, fail);
@@ -97,7 +101,7 @@ function readSegments(version: number, table: unknown, shape: CacheShape, fail: 
     checkSegments(tokens, coded, (what, ...rest) => fail(`layer ${i}: ${what}`, ...rest));
   });
   const segments = table as number[][];
-  if (version === ARCHIVE_VERSIONS.streams) return segments;
+  if (version >= ARCHIVE_VERSIONS.streams) return segments;
   if (segments.every(({ length }) => length === 1)) fail("segments", "a layer of several in version 2", "one each");
   return segments;
 }
@@ -123,7 +127,7 @@ function readPreamble(bytes: Uint8Array, size: number, name: string): { headerBy
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   // Before the checksum: a later version may place it elsewhere.
   const version = view.getUint32(PREAMBLE.version, true);
-  const newest = ARCHIVE_VERSIONS.streams;
+  const newest = ARCHIVE_VERSIONS.profile;
   if (version < ARCHIVE_VERSIONS.oneSegment || version > newest) {
     const hint = version > newest ? "; this file is of a newer svdq" : "";
     fail("version", `1 to ${newest}, those that this svdq reads`, `${version}${hint}`, PREAMBLE.version);

@@ -7,7 +7,7 @@ import { type CodedCache, type CodedGroup, type CodedLayer, hasStreams, layerOfS
 import { checkRotary, type Rotary } from "../codec/rotary.ts";
 import { brief, expectInteger, FormatError } from "../errors.ts";
 import { fileError } from "./atomic-file.ts";
-import { checkExact, exactBytes, expectLayers, placeOf, shapeOfLayers } from "./check.ts";
+import { type CacheShape, checkExact, exactBytes, expectLayers, placeOf, shapeOfLayers } from "./check.ts";
 import { crc32c, fingerprintOf, hex32 } from "./checksum.ts";
 import { ByteReader } from "./cursor.ts";
 import {
@@ -20,14 +20,27 @@ import {
 } from "./format.ts";
 import { failAt, readGroup } from "./group-reader.ts";
 import { asFormatError, expectZeros, type Head, readHead } from "./header.ts";
+import { expectProfile, withRows } from "./profile-rows.ts";
 import { type ByteSource, openSource, type RandomAccess } from "./random-access.ts";
 
+export interface ReadOptions {
+  /**
+   * The bases, a cache without tokens (`createProfile`), that an archive of version 4 is coded on; without them, or with
+   * others, it is refused with a MismatchError. Other archives need none.
+   */
+  profile?: CodedCache | undefined;
+}
+
 /** A cache with arrays of its own. `name` stands in front of every message, a path for instance. */
-export function decodeArchive(bytes: Uint8Array | ArrayBuffer, name = "archive"): CodedCache {
+export function decodeArchive(
+  bytes: Uint8Array | ArrayBuffer,
+  name = "archive",
+  { profile }: ReadOptions = {},
+): CodedCache {
   const plain = plainBytes(bytes);
   const head = readHead(plain, name);
   expectZeros(plain, 0, head.end, head.sections, name);
-  return cacheOf(new OpenArchive(head, name, sectionsOf(plain)));
+  return cacheOf(new OpenArchive(head, name, sectionsOf(plain), profile));
 }
 
 function cacheOf(archive: OpenArchive): CodedCache {
@@ -40,16 +53,30 @@ function cacheOf(archive: OpenArchive): CodedCache {
 
 /** The cache of what was read, once all of it was. */
 export function assembled(
-  { name, head: { shape, version } }: OpenArchive,
+  archive: OpenArchive,
   rotary: Rotary,
   tokens: Int32Array | undefined,
   layers: CodedLayer[],
 ): CodedCache {
+  const { name, head } = archive;
+  const { version, shape } = head;
   if (version === ARCHIVE_VERSIONS.streams && !Array.isArray(shape.anchorSpan) && !layers.some(hasStreams)) {
     const message = `${name}: expected streams or spans by pair in version ${version}, got neither`;
     throw new FormatError(message, PREAMBLE.version);
   }
-  return { ...shape, rotary, ...(tokens && { tokens }), layers };
+  return withShape(archive, shape, rotary, tokens, layers);
+}
+
+/** With the rows of the profile that the archive names, if it names one. */
+function withShape(
+  { name, profile }: OpenArchive,
+  { profile: _, ...shape }: CacheShape,
+  rotary: Rotary,
+  tokens: Int32Array | undefined,
+  layers: CodedLayer[],
+): CodedCache {
+  const cache = { ...shape, rotary, ...(tokens && { tokens }), layers };
+  return profile ? withRows(cache, profile, name) : cache;
 }
 
 /** A Buffer's slice is a view; those of what is returned here are copies. */
@@ -61,7 +88,7 @@ function plainBytes(bytes: Uint8Array | ArrayBuffer): Uint8Array {
 }
 
 /** Reads a file. Node, Deno and Bun only. */
-export async function readArchive(path: string): Promise<CodedCache> {
+export async function readArchive(path: string, options: ReadOptions = {}): Promise<CodedCache> {
   const { readFile } = await import("node:fs/promises");
   let bytes: Uint8Array;
   try {
@@ -69,10 +96,10 @@ export async function readArchive(path: string): Promise<CodedCache> {
   } catch (cause) {
     throw fileError("read", path, cause);
   }
-  return decodeArchive(bytes, path);
+  return decodeArchive(bytes, path, options);
 }
 
-export interface PartOptions {
+export interface PartOptions extends ReadOptions {
   /** Bytes to read at most; the leading channels of all layers are read in any case. Default: all. */
   maxBytes?: number;
   /** Indices of the layers to read, rising, counted over those held; the cache then has no others. Default: all. */
@@ -81,12 +108,12 @@ export interface PartOptions {
 
 /**
  * Reads an archive from where it lies, by ranges: a file, a Blob, or anything with `size` and `read` (an HTTP resource,
- * an object in a bucket). Of an archive with streams (version 3) it reads no more than `maxBytes`, and what is left out
- * are channels that do not lead: the cache is coarser, not shorter. Other versions are read whole, unless `layers` says
- * which layers are wanted: no others are read, or looked at.
+ * an object in a bucket). Of an archive with streams (from version 3 on) it reads no more than `maxBytes`, and what is
+ * left out are channels that do not lead: the cache is coarser, not shorter. Other versions are read whole, unless
+ * `layers` says which layers are wanted: no others are read, or looked at.
  */
 export async function openArchive(source: ByteSource, options: PartOptions = {}): Promise<CodedCache> {
-  const { maxBytes = Infinity } = options;
+  const { maxBytes = Infinity, profile } = options;
   if (maxBytes !== Infinity) expectInteger("maxBytes", maxBytes, 1, Number.MAX_SAFE_INTEGER);
   const { access, name } = await openSource(source);
   try {
@@ -105,12 +132,12 @@ export async function openArchive(source: ByteSource, options: PartOptions = {})
       expectZeros(all, start, start, run, name);
       for (const entry of run) held.set(entry, all.subarray(entry.offset - start, entry.offset - start + entry.bytes));
     }
-    const archive = new OpenArchive({ ...head, sections }, name, (entry) => held.get(entry) as Uint8Array);
+    const archive = new OpenArchive({ ...head, sections }, name, (entry) => held.get(entry) as Uint8Array, profile);
     if (options.layers === undefined) return cacheOf(archive);
     const rotary = archive.rotary();
     const tokens = archive.tokens();
     const some = layers.map((layer) => archive.layer(layer));
-    return { ...shapeOfLayers(head.shape, layers), rotary, ...(tokens && { tokens }), layers: some };
+    return withShape(archive, shapeOfLayers(head.shape, layers), rotary, tokens, some);
   } finally {
     await access.close?.();
   }
@@ -166,9 +193,13 @@ const sectionsOf =
 export class OpenArchive {
   readonly head: Head;
   readonly name: string;
+  /** Holds the basis rows of the archive; undefined where it has its own. */
+  readonly profile: CodedCache | undefined;
   readonly #bytesOf: SectionBytes;
 
-  constructor(head: Head, name: string, bytesOf: SectionBytes) {
+  constructor(head: Head, name: string, bytesOf: SectionBytes, profile?: CodedCache) {
+    const named = head.shape.profile;
+    this.profile = named === undefined ? undefined : expectProfile(named, profile, name);
     this.head = head;
     this.name = name;
     this.#bytesOf = bytesOf;

@@ -4,15 +4,15 @@ import type { CodedCache, CodedLayer } from "../codec/coded.ts";
 import { FormatError } from "../errors.ts";
 import { ARCHIVE_VERSIONS, PREAMBLE, type SectionEntry } from "./format.ts";
 import { expectZeros, readHead } from "./header.ts";
-import { assembled, OpenArchive } from "./reader.ts";
-import { chunksOf } from "./writer.ts";
+import { assembled, OpenArchive, type ReadOptions } from "./reader.ts";
+import { chunksOf, type WriteOptions } from "./writer.ts";
 
 /**
  * The file of a cache, made as it is pulled: beside the cache there is one section in memory. The cache must stay as it
  * is until the stream has ended. RangeError, at once, where it is not sound.
  */
-export function archiveStream(cache: CodedCache): ReadableStream<Uint8Array<ArrayBuffer>> {
-  const chunks = chunksOf(cache);
+export function archiveStream(cache: CodedCache, options: WriteOptions = {}): ReadableStream<Uint8Array<ArrayBuffer>> {
+  const chunks = chunksOf(cache, options);
   return new ReadableStream(
     {
       pull(controller) {
@@ -27,16 +27,16 @@ export function archiveStream(cache: CodedCache): ReadableStream<Uint8Array<Arra
 
 /**
  * A cache of a stream's bytes. Layers are read as they come: beside the cache there are the sections of one layer in
- * memory (version 3: all that has come, since rests follow). FormatError where the bytes are no archive; the stream is
+ * memory (from version 3 on: all that has come, since rests follow). FormatError where the bytes are no archive; the stream is
  * cancelled then, and where `signal` stops it, which it does at once, also while bytes are waited for.
  */
 export async function decodeArchiveStream(
   stream: ReadableStream<Uint8Array>,
-  { name = "stream", signal }: { name?: string; signal?: AbortSignal } = {},
+  { name = "stream", signal, profile }: ReadOptions & { name?: string; signal?: AbortSignal } = {},
 ): Promise<CodedCache> {
   const source = new ExactReader(stream, name, signal);
   try {
-    const cache = await decodeFrom(source, name);
+    const cache = await decodeFrom(source, name, profile);
     await source.expectEnd();
     return cache;
   } catch (error) {
@@ -47,7 +47,7 @@ export async function decodeArchiveStream(
   }
 }
 
-async function decodeFrom(source: ExactReader, name: string): Promise<CodedCache> {
+async function decodeFrom(source: ExactReader, name: string, profile: ReadOptions["profile"]): Promise<CodedCache> {
   const preamble = await source.take(PREAMBLE.bytes);
   const view = new DataView(preamble.buffer);
   const header = await source.take(view.getUint32(PREAMBLE.headerBytes, true));
@@ -55,9 +55,9 @@ async function decodeFrom(source: ExactReader, name: string): Promise<CodedCache
   // The length that the preamble claims is the stream's where bytes neither lack nor are left over.
   const head = readHead(start, name, Number(view.getBigUint64(PREAMBLE.fileBytes, true)));
   const held = new Map<SectionEntry, Uint8Array>();
-  const archive = new OpenArchive(head, name, (entry) => held.get(entry) as Uint8Array);
+  const archive = new OpenArchive(head, name, (entry) => held.get(entry) as Uint8Array, profile);
   const layers: CodedLayer[] = [];
-  const early = head.version !== ARCHIVE_VERSIONS.streams;
+  const early = head.version < ARCHIVE_VERSIONS.streams;
   for (const section of head.sections) {
     const at = source.at;
     expectZeros(await source.take(section.offset - at), at, at, [section], name);

@@ -21,6 +21,9 @@ import { ByteWriter } from "./cursor.ts";
 import type { ArchiveHeader, SectionEntry, SectionName } from "./format.ts";
 import { ARCHIVE_VERSIONS, describeSection, MAGIC, PREAMBLE, SECTION_ALIGN, sectionNames } from "./format.ts";
 import { groupBytes, restBytes } from "./group-writer.ts";
+import { type CacheWithoutRows, withoutRows } from "./profile-rows.ts";
+
+type WrittenCache = CodedCache & Partial<CacheWithoutRows>;
 
 const failFor =
   (where: string): Fail =>
@@ -28,18 +31,24 @@ const failFor =
     throw new RangeError(`${where}${what}: expected ${expected}, got ${brief(got)}`);
   };
 
+export interface WriteOptions {
+  /** Bases on which the cache is coded (`compressOnBases`): the archive names them and has no basis rows of its own. */
+  profile?: CodedCache | undefined;
+}
+
 /**
  * `archive` as chunks in order, as `new Blob` takes them; some share memory with the cache, so write them before you
  * change it.
  */
-export function encodeArchive(cache: CodedCache): Uint8Array<ArrayBuffer>[] {
+export function encodeArchive(cache: CodedCache, { profile }: WriteOptions = {}): Uint8Array<ArrayBuffer>[] {
   const made: Uint8Array[] = [];
-  const head = headOf(cache, (bytes) => made.push(bytes));
+  const head = headOf(profile ? withoutRows(cache, profile) : cache, (bytes) => made.push(bytes));
   return [head.bytes, ...sectionChunks(head.sections, (i) => made[i])];
 }
 
 /** The same chunks, each made when its turn comes; the head, which needs all checksums, is made at once. */
-export function chunksOf(cache: CodedCache): Iterator<Uint8Array<ArrayBuffer>> {
+export function chunksOf(given: CodedCache, { profile }: WriteOptions = {}): Iterator<Uint8Array<ArrayBuffer>> {
+  const cache = profile ? withoutRows(given, profile) : given;
   const head = headOf(cache);
   const chunks = function* (): Generator<Uint8Array<ArrayBuffer>> {
     yield head.bytes;
@@ -63,7 +72,7 @@ function* sectionChunks(
 }
 
 /** Checks the cache, makes every section once and gives it to `keep`. */
-function headOf(cache: CodedCache, keep: (bytes: Uint8Array) => void = () => {}) {
+function headOf(cache: WrittenCache, keep: (bytes: Uint8Array) => void = () => {}) {
   checkCache(cache);
   const version = versionOf(cache);
   let offset = 0;
@@ -93,21 +102,22 @@ function checkCache(cache: CodedCache): void {
 }
 
 /** Writes a file in one step: after a failure the old file is as it was. Node, Deno and Bun only. */
-export async function writeArchive(path: string, cache: CodedCache): Promise<void> {
-  const chunks = encodeArchive(cache);
+export async function writeArchive(path: string, cache: CodedCache, options: WriteOptions = {}): Promise<void> {
+  const chunks = encodeArchive(cache, options);
   await writeFileAtomically(path, async (write) => {
     for (const chunk of chunks) await write(chunk);
   });
 }
 
-function versionOf({ anchorSpan, layers }: CodedCache): number {
-  const { oneSegment, segments, streams } = ARCHIVE_VERSIONS;
+function versionOf({ anchorSpan, layers, profile: inProfile }: WrittenCache): number {
+  const { oneSegment, segments, streams, profile } = ARCHIVE_VERSIONS;
+  if (inProfile !== undefined) return profile;
   if (Array.isArray(anchorSpan) || layers.some(hasStreams)) return streams;
   return layers.some(({ earlier }) => earlier?.length) ? segments : oneSegment;
 }
 
 /** Without `segments` in version 1. */
-export function headerOf(cache: CodedCache, version: number, sections: SectionEntry[]): ArchiveHeader {
+export function headerOf(cache: WrittenCache, version: number, sections: SectionEntry[]): ArchiveHeader {
   const { layerCount, kvHeads, headDim } = cache.geometry;
   return {
     model: cache.model,
@@ -120,6 +130,7 @@ export function headerOf(cache: CodedCache, version: number, sections: SectionEn
     recent: cache.recent,
     exactType: cache.exactType,
     anchorSpan: cache.anchorSpan,
+    ...(cache.profile !== undefined && { profile: cache.profile }),
     ...(version > ARCHIVE_VERSIONS.oneSegment && { segments: segmentTokens(cache) }),
     layout: { blockTokens: BLOCK_TOKENS, planeBytes: PLANE_BYTES },
     sections,
@@ -144,7 +155,7 @@ function encodeHead(header: ArchiveHeader, version: number, sectionBytes: number
   return bytes;
 }
 
-function encodeSection(cache: CodedCache, name: SectionName): Uint8Array {
+function encodeSection(cache: WrittenCache, name: SectionName): Uint8Array {
   const fail = failFor(`${describeSection(name)}: `);
   const layer = cache.layers[name.layer ?? 0];
   switch (name.kind) {

@@ -5,7 +5,7 @@ import { type CacheSource, ELEMENT_BYTES, type QueryData, type TensorData } from
 import { loadTensor, storeTensor } from "../codec/tensors.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 
-/** Queries are those of the last cache. Tensors come as f32. */
+/** Queries, or their moments, are those of the last cache. Tensors come as f32. */
 export function concatenated(runtime: Runtime, caches: CacheSource[]): CacheSource {
   const last = caches[caches.length - 1];
   const firsts: number[] = [];
@@ -38,6 +38,7 @@ export function concatenated(runtime: Runtime, caches: CacheSource[]): CacheSour
       const query = await last.query?.(layer);
       return query && movedQuery(runtime, last, query, shift);
     },
+    queryMoments: async (layer) => last.queryMoments?.(layer),
   };
 }
 

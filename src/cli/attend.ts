@@ -1,12 +1,12 @@
 /** `svdq attend`: attention in place on an archive, by the queries of a dump's continuation. */
 import { type Command, InvalidArgumentError, Option } from "commander";
-import { readArchive } from "../archive/reader.ts";
 import { type CacheOptions, checkCacheOptions, DEFAULT_CACHE_OPTIONS, SELECTIONS } from "../cache/options.ts";
 import { isInPlace } from "../cache/score.ts";
 import { anchorsOf } from "../codec/anchors.ts";
 import { type Replay, replay } from "../evaluation/replay.ts";
+import { basesOfArchiveOption } from "./codec-flags.ts";
 import { asUsage, UsageError } from "./failure.ts";
-import { withDump } from "./files.ts";
+import { archiveAt, withDump } from "./files.ts";
 import { type Io, print } from "./io.ts";
 import { number } from "./numbers.ts";
 import { withProgress } from "./progress.ts";
@@ -17,6 +17,7 @@ interface AttendFlags extends Partial<Pick<CacheOptions, "selection">> {
   budget?: number[];
   scoreStep: number;
   mixTolerance: number;
+  profile?: string;
   json?: boolean;
 }
 
@@ -45,6 +46,7 @@ export function addAttend(program: Command, io: Io): void {
     )
     .option("--score-step <logits>", "steps of score tables; smaller is more exact and slower", number, scoreStep)
     .option("--mix-tolerance <part>", "part of the weight whose values may be left out", number, mixTolerance)
+    .addOption(basesOfArchiveOption())
     .option("--json", "print JSON")
     .action((archive: string, flags: AttendFlags) => runAttend(io, archive, flags));
 }
@@ -60,13 +62,13 @@ function budget(text: string): number {
   return value;
 }
 
-async function runAttend(io: Io, archive: string, { queries, json, ...flags }: AttendFlags): Promise<void> {
+async function runAttend(io: Io, archive: string, { queries, profile, json, ...flags }: AttendFlags): Promise<void> {
   if (flags.selection !== undefined && flags.budget === undefined) {
     throw new UsageError("--selection: expected --budget with it, got none");
   }
   const budgets = flags.budget ?? [null];
   const checked = asUsage(() => budgets.map((budget) => checkCacheOptions({ ...flags, budget })));
-  const coded = await readArchive(archive);
+  const coded = await archiveAt(archive, profile);
   const settings = { grouping: coded.layers[0].keys.length > 1 ? "head" : "layer", anchorSpan: coded.anchorSpan };
   const isPlanar = isInPlace(anchorsOf(coded.anchorSpan, coded.rotary, coded.geometry.headDim));
   const runtime = await io.createRuntime();

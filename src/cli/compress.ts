@@ -1,17 +1,19 @@
 /** `svdq compress`: a dump to an archive. */
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { extendCache } from "../archive/extend.ts";
+import { withoutRows } from "../archive/profile-rows.ts";
 import { readArchive } from "../archive/reader.ts";
 import { writeArchive } from "../archive/writer.ts";
 import { spansByFrequency } from "../codec/anchors.ts";
 import { type CodedCache, hasStreams } from "../codec/coded.ts";
 import { checkTargetKl } from "../codec/expected-kl.ts";
+import { compressOnBases } from "../codec/given-bases.ts";
 import { type CodecOptions, checkOptions, DEFAULT_OPTIONS } from "../codec/options.ts";
 import type { CacheSource } from "../codec/source.ts";
-import { withProfile } from "../engines/profile.ts";
+import { type ModelProfile, withProfile } from "../engines/profile.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { groupingOption } from "./codec-flags.ts";
-import { asUsage } from "./failure.ts";
+import { asUsage, InputError, UsageError } from "./failure.ts";
 import { checkOutput, fileBytes, profileAt, withDump } from "./files.ts";
 import { compressForGoal, describeChoice } from "./goal.ts";
 import { type Io, print } from "./io.ts";
@@ -22,6 +24,8 @@ import { facts, thousands } from "./text.ts";
 
 /** Analysis of keys, coding of keys, coding of values; with one step for all layers, values are analysed before too. */
 const phasesOf = ({ entropy }: CodecOptions): number => (entropy ? 4 : 3);
+/** Projection of keys and values on the bases of a profile, coding of keys, coding of values. */
+const BASES_PHASES = 3;
 /** Analysis of keys and of values, before bits are chosen. */
 const GOAL_PHASES = 2;
 
@@ -37,6 +41,7 @@ interface CompressFlags extends Omit<CodecOptions, "anchorSpan"> {
   tokens?: number;
   extend?: string;
   profile?: string;
+  bases: "own" | "profile";
   json?: boolean;
   targetKl?: number;
   ratio?: number;
@@ -93,6 +98,15 @@ export function addCompress(program: Command, io: Io): void {
       ).conflicts(FIXED_FLAGS),
     )
     .option("--profile <file>", "the model's profile: queries for a dump that holds none, see svdq profile")
+    .addOption(
+      new Option(
+        "--bases <whose>",
+        "profile: codes on the profile's bases, which the archive names and holds none of; it opens with --profile only",
+      )
+        .choices(["own", "profile"])
+        .default("own")
+        .conflicts(["extend", "targetKl", "ratio", "schedule"]),
+    )
     .option("--no-metric", "do not weigh key errors by the queries in the dump")
     .option("--no-attention-weights", "do not weigh tokens by the attention that they receive")
     .option(
@@ -123,6 +137,7 @@ async function runCompress(io: Io, file: string, flags: CompressFlags): Promise<
     profile: profilePath,
     json,
     anchorSpan,
+    bases: whose,
     targetKl,
     ratio,
     ...others
@@ -138,12 +153,14 @@ async function runCompress(io: Io, file: string, flags: CompressFlags): Promise<
   const runtime = await io.createRuntime();
   const shorter = shorterPath === undefined ? undefined : await readArchive(shorterPath);
   const profile = await profileAt(profilePath);
+  const bases = whose === "profile" ? basesOf(profile, profilePath) : undefined;
   const goal = { ...(targetKl !== undefined && { targetKl }), ...(ratio !== undefined && { ratio }) };
   const { source, cache, chosen } = await withDump(file, tokens, async (dump) => {
     const from = profile ? withProfile(dump, profile) : dump;
     if (typeof anchorSpan === "object") options.anchorSpan = spansByFrequency(dump.rotary, anchorSpan);
     const described = describeSource(dump);
     if (shorter) return { source: described, cache: await extend(io, runtime, shorter, from, options) };
+    if (bases) return { source: described, cache: await onBases(io, runtime, from, bases, options) };
     const phases = phasesOf(options) + ((targetKl ?? ratio) ? GOAL_PHASES : 0);
     const reached = await withProgress(io, phases * dump.geometry.layerCount, (bar) =>
       compressForGoal(runtime, from, options, goal, described.f16Bytes, {
@@ -154,10 +171,10 @@ async function runCompress(io: Io, file: string, flags: CompressFlags): Promise<
     return { source: described, ...reached };
   });
   io.signal.throwIfAborted();
-  await writeArchive(output, cache);
+  await writeArchive(output, cache, { profile: bases });
   const totalBytes = await fileBytes(output);
   const seconds = (performance.now() - start) / 1000;
-  const codes = describeCodes(cache);
+  const codes = describeCodes(bases ? withoutRows(cache, bases) : cache);
   const result = {
     ...{ input: file, output, ...source, ...codes, totalBytes, ratio: source.f16Bytes / totalBytes, seconds },
     ...(chosen && { chosen }),
@@ -173,6 +190,30 @@ async function runCompress(io: Io, file: string, flags: CompressFlags): Promise<
     ]);
     return `${head}\n${formatCodes(codes)}`;
   });
+}
+
+function basesOf(profile: ModelProfile | undefined, path: string | undefined): CodedCache {
+  if (path === undefined) throw new UsageError("--bases profile: expected --profile beside it, got none");
+  if (!profile?.bases)
+    throw new InputError(`${path}: expected a profile with bases (svdq profile --bases), got none in it`);
+  return profile.bases;
+}
+
+/** Codes on the bases of a profile. */
+function onBases(io: Io, runtime: Runtime, source: CacheSource, bases: CodedCache, options: CodecOptions) {
+  const { keyBits, valueBits, entropy, sinks, recent, metric } = options;
+  return withProgress(io, BASES_PHASES * source.geometry.layerCount, (bar) =>
+    compressOnBases(
+      runtime,
+      source,
+      bases,
+      { keyBits, valueBits, entropy, sinks, recent, metric },
+      {
+        signal: io.signal,
+        onProgress: ({ phase }) => bar.step(phase),
+      },
+    ),
+  );
 }
 
 /** `shorter` with the source's further tokens. */

@@ -3,6 +3,8 @@ import { open, readFile, realpath, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import { fileError } from "../archive/atomic-file.ts";
 import { MAGIC } from "../archive/format.ts";
+import { readArchive } from "../archive/reader.ts";
+import type { CodedCache } from "../codec/coded.ts";
 import { type Dump, openDump } from "../engines/dump.ts";
 import { type ModelProfile, readProfile } from "../engines/profile.ts";
 import { aboutFile, InputError, UsageError } from "./failure.ts";
@@ -33,18 +35,24 @@ export async function withDump<T>(
 
 /** By its first bytes; by its name where those are damaged. */
 export async function isArchive(path: string): Promise<boolean> {
-  const head = Buffer.alloc(4);
+  const head = await firstBytes(path, 4);
+  return head.equals(MAGIC.subarray(0, head.length)) || path.endsWith(".svdq");
+}
+
+/** The first bytes of a file, with zeros behind those of a shorter one. */
+export async function firstBytes(path: string, count: number): Promise<Buffer> {
+  const head = Buffer.alloc(count);
   try {
     const file = await open(path, "r");
     try {
-      await file.read(head, 0, head.length, 0);
+      await file.read(head, 0, count, 0);
     } finally {
       await file.close();
     }
   } catch (cause) {
     throw fileError("read", path, cause);
   }
-  return head.equals(MAGIC.subarray(0, head.length)) || path.endsWith(".svdq");
+  return head;
 }
 
 export async function fileBytes(path: string): Promise<number> {
@@ -80,6 +88,13 @@ export async function profileAt(path: string | undefined): Promise<ModelProfile 
     }
     return readProfile(path);
   });
+}
+
+/** An archive; where it is coded on a profile's bases, with that profile, which an option names. */
+export async function archiveAt(path: string, profilePath: string | undefined): Promise<CodedCache> {
+  const profile = await profileAt(profilePath);
+  if (profile && !profile.bases) throw new InputError(`${profilePath}: expected a profile with bases, got none in it`);
+  return readArchive(path, { profile: profile?.bases });
 }
 
 /** A text as UTF-8. */

@@ -1,6 +1,5 @@
 /** `svdq inspect`: what a dump or an archive holds, and how well it can be compressed. */
 import type { Command } from "commander";
-import { readArchive } from "../archive/reader.ts";
 import type { CodedCache } from "../codec/coded.ts";
 import { compress, eachLayer, rangeOf } from "../codec/compress.ts";
 import { rowDim } from "../codec/geometry.ts";
@@ -9,8 +8,9 @@ import { loadTensor } from "../codec/tensors.ts";
 import { energyOf } from "../evaluation/spectrum.ts";
 import { type LayerSpectrum, measureKeys } from "../evaluation/theorem.ts";
 import type { Runtime } from "../runtime/runtime.ts";
+import { basesOfArchiveOption } from "./codec-flags.ts";
 import { aboutFile } from "./failure.ts";
-import { fileBytes, isArchive, withDump } from "./files.ts";
+import { archiveAt, fileBytes, isArchive, withDump } from "./files.ts";
 import { formatInspection, type Inspection } from "./inspection.ts";
 import { type Io, print } from "./io.ts";
 import { withProgress } from "./progress.ts";
@@ -28,20 +28,31 @@ export function addInspect(program: Command, io: Io): void {
         "which has no tokens: channels and bytes.",
     )
     .argument("<file>", "safetensors dump or archive")
+    .addOption(basesOfArchiveOption())
     .option("--json", "print JSON")
-    .action((file: string, { json }: { json?: boolean }) => runInspect(io, file, json));
+    .action((file: string, flags: InspectFlags) => runInspect(io, file, flags));
 }
 
-async function runInspect(io: Io, file: string, json: boolean | undefined): Promise<void> {
+interface InspectFlags {
+  profile?: string;
+  json?: boolean;
+}
+
+async function runInspect(io: Io, file: string, { profile, json }: InspectFlags): Promise<void> {
   const runtime = await io.createRuntime();
   const inspection = (await isArchive(file))
-    ? await inspectArchive(io, runtime, file)
+    ? await inspectArchive(io, runtime, file, profile)
     : await inspectDump(io, runtime, file);
   print(io, json, inspection, () => formatInspection(inspection));
 }
 
-async function inspectArchive(io: Io, runtime: Runtime, file: string): Promise<Inspection> {
-  const cache = await readArchive(file);
+async function inspectArchive(
+  io: Io,
+  runtime: Runtime,
+  file: string,
+  profile: string | undefined,
+): Promise<Inspection> {
+  const cache = await archiveAt(file, profile);
   const source = restoredSource(runtime, cache, "f32");
   if (cache.tokenCount === 0) {
     const layers = allocations(cache).map((segments, i) => ({ layer: cache.layerNumbers[i], segments }));

@@ -1,10 +1,14 @@
 /** `svdq profile`: what a model's queries are like, and bases for its caches, from dumps and samples of queries. */
+import { readFile } from "node:fs/promises";
 import type { Command } from "commander";
+import { profileFingerprint } from "../archive/profile-rows.ts";
 import { createProfile } from "../cache/profile.ts";
 import type { CodedCache } from "../codec/coded.ts";
-import { checkOptions, DEFAULT_OPTIONS } from "../codec/options.ts";
+import { type CodecOptions, checkOptions, DEFAULT_OPTIONS } from "../codec/options.ts";
+import type { CacheSource } from "../codec/source.ts";
 import { type Dump, openDump } from "../engines/dump.ts";
-import { type ModelProfile, writeProfile } from "../engines/profile.ts";
+import { type GgufModel, parseLlamaState, readGgufModel, sourceOfLlamaState } from "../engines/llama-cpp.ts";
+import { type ModelProfile, withProfile, writeProfile } from "../engines/profile.ts";
 import {
   isQuerySample,
   mergeSamples,
@@ -13,8 +17,8 @@ import {
   readQuerySample,
 } from "../engines/query-sample.ts";
 import type { Runtime } from "../runtime/runtime.ts";
-import { aboutFile, asUsage, InputError } from "./failure.ts";
-import { checkOutput, fileBytes } from "./files.ts";
+import { aboutFile, asUsage, InputError, UsageError } from "./failure.ts";
+import { checkOutput, fileBytes, firstBytes } from "./files.ts";
 import { type Io, print } from "./io.ts";
 import { number } from "./numbers.ts";
 import { withProgress } from "./progress.ts";
@@ -23,10 +27,15 @@ import { facts, thousands } from "./text.ts";
 interface ProfileFlags {
   output: string;
   bases?: boolean;
+  anchorSpan: number;
+  model?: string;
   keyBits: number;
   valueBits: number;
   json?: boolean;
 }
+
+/** Bases of a profile serve live caches, which attend in place. */
+const LIVE_SPAN = 256;
 
 /** Analysis of keys, coding of keys, coding of values. */
 const PHASES = 3;
@@ -38,49 +47,62 @@ export function addProfile(program: Command, io: Io): void {
     .summary("what a model's queries are like, for engines that hand out none")
     .description(
       "Writes a model's profile: the second moments of its queries before RoPE, from samples of queries and from dumps\n" +
-        "that hold some; --profile of compress and eval takes it. With --bases also bases, allocation and books for\n" +
-        "live caches that start empty, calibrated on the dumps.",
+        "that hold some; --profile of compress and eval takes it. With --bases also bases, allocation and books,\n" +
+        "calibrated on the dumps or states: for live caches that start empty, and for archives without bases of their\n" +
+        "own (compress --bases profile).",
     )
-    .argument("<files...>", "safetensors: samples of queries before RoPE, or dumps with layers.N.query")
+    .argument(
+      "<files...>",
+      "safetensors: samples of queries before RoPE, or dumps with layers.N.query; with --model state files of llama.cpp",
+    )
     .requiredOption("-o, --output <profile>", "profile to write")
-    .option("--bases", "calibrate bases on the dumps too (anchor span 256)")
+    .option("--bases", "calibrate bases too: on the states, or else on the dumps")
+    .option("--anchor-span <tokens>", "of the bases, see svdq compress: 1 for archives alone", number, LIVE_SPAN)
+    .option("--model <gguf>", "the model of state files of llama.cpp")
     .option("--key-bits <bits>", "of the bases: mean bits of a key element", number, keyBits)
     .option("--value-bits <bits>", "of the bases: mean bits of a value element", number, valueBits)
     .option("--json", "print JSON")
     .action((files: string[], flags: ProfileFlags) => runProfile(io, files, flags));
 }
 
-/** Bases of a profile serve live caches, which attend in place. */
-const LIVE_SPAN = 256;
-
 async function runProfile(io: Io, files: string[], flags: ProfileFlags): Promise<void> {
-  const { output, json, keyBits, valueBits } = flags;
-  const options = asUsage(() => checkOptions({ keyBits, valueBits, anchorSpan: LIVE_SPAN }));
-  await checkOutput("--output", output, files);
+  const { output, json, keyBits, valueBits, anchorSpan, model: modelPath } = flags;
+  const options = asUsage(() => checkOptions({ keyBits, valueBits, anchorSpan }));
+  await checkOutput("--output", output, [...files, ...(modelPath ? [modelPath] : [])]);
   const runtime = await io.createRuntime();
+  const gguf = modelPath === undefined ? undefined : await aboutFile(modelPath, () => readGgufModel(modelPath));
   const samples: QuerySample[] = [];
   const dumps: Dump[] = [];
+  const states: CacheSource[] = [];
   let bases: CodedCache | undefined;
+  let queries: ModelProfile;
   try {
     for (const path of files) {
       io.signal.throwIfAborted();
-      await aboutFile(path, async () => void samples.push(await queriesOf(runtime, path, dumps)));
+      await aboutFile(path, async () => {
+        if (await isLlamaState(path)) states.push(await stateAt(path, gguf));
+        else samples.push(await queriesOf(runtime, path, dumps));
+      });
     }
-    if (flags.bases) bases = await basesOf(io, runtime, dumps, options);
+    if (samples.length === 0) throw new InputError("files: expected queries in one of them, got states alone");
+    queries = mergeSamples(samples);
+    // Keys of states and of dumps turn in different layouts: where there are states, bases are theirs.
+    if (flags.bases) bases = await basesOf(io, runtime, states.length ? states : dumps, queries, options);
   } finally {
     for (const dump of dumps) await dump.close();
   }
-  const profile: ModelProfile = { ...mergeSamples(samples), ...(bases && { bases }) };
+  const profile: ModelProfile = { ...queries, ...(bases && { bases }) };
   await writeProfile(output, profile, { signal: io.signal });
   const { model, kvHeads, headDim, moments } = profile;
-  const queries = samples.reduce((sum, { count }) => sum + count, 0);
+  const count = samples.reduce((sum, sample) => sum + sample.count, 0);
   const totalBytes = await fileBytes(output);
-  const result = { output, model, layers: moments.size, kvHeads, headDim, queries, bases: !!bases, totalBytes };
+  const result = { output, model, layers: moments.size, kvHeads, headDim, queries: count, bases: !!bases, totalBytes };
   print(io, json, result, () =>
     facts([
-      ["from", `${files.length} files, ${thousands(queries)} queries a query head`],
+      ["from", `${files.length} files, ${thousands(count)} queries a query head`],
       ["model", `${model || "unknown"}: ${moments.size} layers of ${kvHeads} kv heads x ${headDim}`],
       ["to", `${output}: ${thousands(totalBytes)} bytes, ${bases ? "with bases" : "queries alone"}`],
+      ...(bases ? [["bases", profileFingerprint(bases)] as [string, string]] : []),
     ]),
   );
 }
@@ -95,14 +117,30 @@ async function queriesOf(runtime: Runtime, path: string, dumps: Dump[]): Promise
   return sample;
 }
 
+/** A state file of llama.cpp begins with these bytes: "ggsq" as a little-endian number. */
+const STATE_MAGIC = Buffer.from("qsgg");
+
+async function isLlamaState(path: string): Promise<boolean> {
+  return (await firstBytes(path, STATE_MAGIC.length)).equals(STATE_MAGIC);
+}
+
+async function stateAt(path: string, model: GgufModel | undefined): Promise<CacheSource> {
+  if (!model) throw new UsageError(`--model: expected the GGUF file that ${path} is a state of, got none`);
+  return sourceOfLlamaState(parseLlamaState(await readFile(path)), model);
+}
+
 async function basesOf(
   io: Io,
   runtime: Runtime,
-  dumps: Dump[],
-  options: ReturnType<typeof checkOptions>,
+  caches: CacheSource[],
+  queries: ModelProfile,
+  options: CodecOptions,
 ): Promise<CodedCache> {
-  if (dumps.length === 0) throw new InputError("--bases: expected at least one dump with keys and values, got none");
-  return withProgress(io, PHASES * dumps[0].geometry.layerCount, (bar) =>
-    createProfile(runtime, dumps, options, { signal: io.signal, onProgress: ({ phase }) => bar.step(phase) }),
+  if (caches.length === 0) {
+    throw new InputError("--bases: expected at least one dump or state with keys and values, got none");
+  }
+  const sources = caches.map((cache) => withProfile(cache, queries));
+  return withProgress(io, PHASES * caches[0].geometry.layerCount, (bar) =>
+    createProfile(runtime, sources, options, { signal: io.signal, onProgress: ({ phase }) => bar.step(phase) }),
   );
 }

@@ -1,10 +1,10 @@
 /** `svdq restore`: an archive to a dump. */
 import { type Command, Option } from "commander";
-import { readArchive } from "../archive/reader.ts";
 import type { CacheSource } from "../codec/source.ts";
 import { type TensorToWrite, writeSafetensors } from "../engines/safetensors.ts";
+import { basesOfArchiveOption } from "./codec-flags.ts";
 import { aboutFile, InputError } from "./failure.ts";
-import { checkOutput, fileBytes } from "./files.ts";
+import { archiveAt, checkOutput, fileBytes } from "./files.ts";
 import { type Io, print } from "./io.ts";
 import { withProgress } from "./progress.ts";
 import { restoredSource } from "./restored.ts";
@@ -16,6 +16,7 @@ const DTYPES = { f16: "F16", f32: "F32" } as const;
 interface RestoreFlags {
   output: string;
   type: keyof typeof DTYPES;
+  profile?: string;
   json?: boolean;
 }
 
@@ -27,14 +28,15 @@ export function addRestore(program: Command, io: Io): void {
     .argument("<archive>", "archive, as compress writes it")
     .requiredOption("-o, --output <file>", "safetensors dump to write")
     .addOption(new Option("--type <type>", "type of the elements").choices(Object.keys(DTYPES)).default("f16"))
+    .addOption(basesOfArchiveOption())
     .option("--json", "print JSON")
     .action((file: string, flags: RestoreFlags) => runRestore(io, file, flags));
 }
 
-async function runRestore(io: Io, file: string, { output, type, json }: RestoreFlags): Promise<void> {
+async function runRestore(io: Io, file: string, { output, type, profile, json }: RestoreFlags): Promise<void> {
   const start = performance.now();
-  await checkOutput("--output", output, [file]);
-  const cache = await readArchive(file);
+  await checkOutput("--output", output, [file, ...(profile ? [profile] : [])]);
+  const cache = await archiveAt(file, profile);
   if (cache.tokenCount === 0)
     throw new InputError(`${file}: expected an archive of tokens, got a profile, which has none`);
   const runtime = await io.createRuntime();

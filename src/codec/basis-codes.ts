@@ -33,6 +33,7 @@ export function codeBasis(
   bits: CodecOptions["basisBits"],
 ): CodedBasis {
   const { dim } = basis;
+  if (basis.coded) return pickRows(basis.coded, kept.channels, dim);
   const count = kept.channels.length;
   const columns = columnScalesOf(basis);
   const columnScales = columns && Float64Array.from(columns, fromHalf);
@@ -159,6 +160,20 @@ function squaredError(row: Float64Array, scale: number, last: number, most: numb
 
 const codeOf = (x: number, scale: number, last: number): number =>
   Math.max(-last - 1, Math.min(last, Math.round(x / scale)));
+
+/** Some rows, by their numbers. */
+export function pickRows(basis: CodedBasis, rows: readonly number[], dim: number): CodedBasis {
+  const codes = new Int16Array(rows.length * dim);
+  rows.forEach((row, i) => {
+    codes.set(basis.codes.subarray(row * dim, (row + 1) * dim), i * dim);
+  });
+  return {
+    ...basis,
+    widths: Uint8Array.from(rows, (row) => basis.widths[row]),
+    scales: Float32Array.from(rows, (row) => basis.scales[row]),
+    codes,
+  };
+}
 
 /** The rows that a reader sees: (channels, dim) f32. */
 export function basisRows(basis: CodedBasis, dim: number): Float32Array {

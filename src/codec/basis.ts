@@ -6,6 +6,7 @@ import { ConvergenceError } from "../errors.ts";
 import type { Frame } from "../runtime/heap.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { multiplyBlocks } from "./analysis.ts";
+import type { CodedBasis } from "./coded.ts";
 import { eigenScratchBytes, leadingScratchBytes, momentScratchBytes, roundUp } from "./layout.ts";
 import type { MetricRoot } from "./metric.ts";
 
@@ -21,6 +22,8 @@ export interface Basis {
   energy: number;
   /** (rank, dim): row = centre + sum of latent c * synthesis row c. */
   synthesis: Float32Array;
+  /** The synthesis rows in few bits, where they are those of a profile and not to be rounded anew. */
+  coded?: CodedBasis;
   /** M^½ of each kv head where a metric was given, see metric.ts. */
   roots?: Float64Array[];
 }

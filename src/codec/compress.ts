@@ -105,9 +105,7 @@ export async function analyseAllKeys(
     const moments = query ? undefined : await source.queryMoments?.(layer);
     return runtime.heap.scratch((frame) => {
       const keysPtr = loadTensor(runtime, frame, `layer ${layer} key`, key, range.tokens * rowDim(geometry));
-      const queries = query
-        ? loadQueries(runtime, frame, layer, query, source)
-        : moments && loadMoments(runtime, frame, layer, moments, source);
+      const queries = loadQueryMetric(runtime, frame, layer, source, query, moments);
       return analyseKeys(runtime, geometry, rotary, options, range, keysPtr, queries);
     });
   });
@@ -152,16 +150,28 @@ export async function compressValues(
   options: CodecOptions,
   work: WorkOptions = {},
 ): Promise<CodedTensor[]> {
+  const all = options.entropy ? await analyseAllValues(runtime, source, options, work) : undefined;
+  return encodeAllValues(runtime, source, options, all, work);
+}
+
+/** Codes of the values of every layer on bases that were found before; a layer's are found in its turn where not. */
+export async function encodeAllValues(
+  runtime: Runtime,
+  source: CacheSource,
+  options: CodecOptions,
+  all: ValueBasis[][] | undefined,
+  work: WorkOptions = {},
+): Promise<CodedTensor[]> {
   const { geometry } = source;
   const range = rangeOf(source.tokenCount, options);
-  const all = options.entropy ? await analyseAllValues(runtime, source, options, work) : undefined;
   const step =
-    all &&
-    commonStep(
-      all.flat().map(({ basis }) => basis),
-      options.valueBits,
-      range.count,
-    );
+    options.entropy && all
+      ? commonStep(
+          all.flat().map(({ basis }) => basis),
+          options.valueBits,
+          range.count,
+        )
+      : undefined;
   return eachLayer(source, "encode values", work, async (layer) => {
     const value = await source.value(layer);
     const groups = runtime.heap.scratch((frame) => {
@@ -244,6 +254,19 @@ export function rangeOf(tokens: number, options: Pick<CodecOptions, "sinks" | "r
 function exactEnds(tensor: TensorData, source: CacheSource, options: CodecOptions): Uint8Array {
   const tokenBytes = source.geometry.headDim * ELEMENT_BYTES[tensor.type];
   return endsOfHeads(tensor.bytes, source.geometry.kvHeads, options.sinks * tokenBytes, options.recent * tokenBytes);
+}
+
+/** What the metric is made of, in linear memory: queries where there are some, else moments, else nothing. */
+export function loadQueryMetric(
+  runtime: Runtime,
+  frame: Frame,
+  layer: number,
+  source: CacheSource,
+  query: QueryData | undefined,
+  moments: Float32Array | undefined,
+): LayerQueries | LayerMoments | undefined {
+  if (query) return loadQueries(runtime, frame, layer, query, source);
+  return moments && loadMoments(runtime, frame, layer, moments, source);
 }
 
 function loadQueries(

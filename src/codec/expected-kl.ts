@@ -34,9 +34,9 @@ const PLANES: Calibration = {
   weightOf: (part) => 1 / (part * Math.sqrt(part)),
 };
 const ENTROPY: Calibration = {
-  key: 0.501,
-  value: 0.284,
-  reference: { keyKl: 0.0051, valueError: 0.0181 },
+  key: 0.465,
+  value: 0.239,
+  reference: { keyKl: 0.00581, valueError: 0.0206 },
   weightOf: (part) => 1 / part,
 };
 const REFERENCE_BITS = 2;

@@ -4,8 +4,8 @@
  */
 import type { Frame } from "../runtime/heap.ts";
 import type { Runtime } from "../runtime/runtime.ts";
-import { basisRows, codeBasis } from "./basis-codes.ts";
-import type { ChannelBook, CodedBasis } from "./coded.ts";
+import { basisRows, codeBasis, pickRows } from "./basis-codes.ts";
+import type { ChannelBook } from "./coded.ts";
 import { type CodedLatents, type GroupInput, projectRows } from "./group-codec.ts";
 import { ROUNDING } from "./step-rates.ts";
 import { keptAt } from "./steps.ts";
@@ -51,7 +51,16 @@ export function encodeGroupInSteps(runtime: Runtime, input: StepInput): CodedLat
     const books = channels.map(({ book }) => book);
     const widths = books.map(({ width }) => width);
     const stream = encodeStream(runtime, sortedPtr, widths, rowCount, stride);
-    return { books, basis: rowsOf(coded, channels, basis.dim), planes: new Uint8Array(0), stream };
+    return {
+      books,
+      basis: pickRows(
+        coded,
+        channels.map(({ row }) => row),
+        basis.dim,
+      ),
+      planes: new Uint8Array(0),
+      stream,
+    };
   });
 }
 
@@ -86,17 +95,3 @@ function encodeChannel(
 
 /** A value that rounds to at most `most` steps. */
 const fits = (value: number, most: number, step: number): boolean => value / step + ROUNDING < most + 1;
-
-/** The rows of some channels, in their order. */
-function rowsOf(basis: CodedBasis, channels: Channel[], dim: number): CodedBasis {
-  const codes = new Int16Array(channels.length * dim);
-  channels.forEach(({ row }, i) => {
-    codes.set(basis.codes.subarray(row * dim, (row + 1) * dim), i * dim);
-  });
-  return {
-    ...basis,
-    widths: Uint8Array.from(channels, ({ row }) => basis.widths[row]),
-    scales: Float32Array.from(channels, ({ row }) => basis.scales[row]),
-    codes,
-  };
-}

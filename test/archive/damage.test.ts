@@ -30,7 +30,7 @@ const sectionAt = (at: number) =>
 /** Who notices first when byte `at` is flipped: its message and its offset. */
 function expected(at: number): [RegExp, number | undefined] {
   if (at < 8) return [/^x\.svdq: magic: expected 53 56 44 51 0d 0a 1a 0a, got ([0-9a-f]{2} ?){8}/, at];
-  if (at < 12) return [/^x\.svdq: version: expected 1 to 3, those that this svdq reads, got \d+/, 8];
+  if (at < 12) return [/^x\.svdq: version: expected 1 to 4, those that this svdq reads, got \d+/, 8];
   if (at < 32) return [/^x\.svdq: checksum of the preamble: expected [0-9a-f]{8}, got [0-9a-f]{8}/, 28];
   const section = sectionAt(at);
   if (section) {
@@ -93,7 +93,7 @@ describe("a small archive", () => {
   });
 
   it.each([
-    [4, "4; this file is of a newer svdq"],
+    [5, "5; this file is of a newer svdq"],
     [0x7fffffff, "2147483647; this file is of a newer svdq"],
     [0, "0"],
   ])("of version %i is refused as such, whatever else it holds", (version, got) => {
@@ -103,7 +103,7 @@ describe("a small archive", () => {
     // With and without the checksum: a later version may place it elsewhere.
     for (const file of [bytes, resignPreamble(bytes.slice())]) {
       expect(refusalOf(file).message).toBe(
-        `x.svdq: version: expected 1 to 3, those that this svdq reads, got ${got} (at byte 8)`,
+        `x.svdq: version: expected 1 to 4, those that this svdq reads, got ${got} (at byte 8)`,
       );
     }
   });

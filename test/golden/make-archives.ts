@@ -8,10 +8,12 @@
  */
 import { createHash } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
-import { encodeArchive } from "../../src/archive/writer.ts";
+import { encodeArchive, type WriteOptions } from "../../src/archive/writer.ts";
+import { createProfile } from "../../src/cache/profile.ts";
 import { joinChunks } from "../../src/codec/chunks.ts";
 import type { CodedCache } from "../../src/codec/coded.ts";
 import { compress } from "../../src/codec/compress.ts";
+import { compressOnBases } from "../../src/codec/given-bases.ts";
 import type { CodecOptions } from "../../src/codec/options.ts";
 import { restoreLayer } from "../../src/codec/restore.ts";
 import { instantiate, type Runtime } from "../../src/runtime/runtime.ts";
@@ -62,6 +64,15 @@ const PAIR_SPANS: [TinyCacheOptions, Partial<CodecOptions>] = [
   { sinks: 2, recent: 3, anchorSpan: [null, 8, 32, 8, 64, 1, 64], keyBits: 1.5 },
 ];
 
+/** Version 4: streams on the bases of a profile, which lies beside it. */
+export async function onProfile(runtime: Runtime): Promise<{ cache: CodedCache; profile: CodedCache }> {
+  const of = (seed: number) =>
+    new TinyCache({ layers: 1, kvHeads: 2, headDim: 32, tokens: 90, queries: 8, noise: 0.2, type: "f16", seed });
+  const profile = await createProfile(runtime, [of(1), of(2)], { keyBits: 3, valueBits: 3, anchorSpan: 32 });
+  const options = { sinks: 2, recent: 3, keyBits: 1.5, valueBits: 1.5, entropy: true };
+  return { cache: await compressOnBases(runtime, of(3), profile, options), profile };
+}
+
 /** SHA-256 of the restored tensors, f32, layer by layer keys then values. */
 export function digestOf(runtime: Runtime, cache: CodedCache): string {
   const hash = createHash("sha256");
@@ -75,8 +86,10 @@ export function digestOf(runtime: Runtime, cache: CodedCache): string {
 async function make(): Promise<void> {
   const runtime = await instantiate(new WebAssembly.Module(readFileSync("dist/kernels.wasm")));
   const digests: Record<string, string> = JSON.parse(readFileSync("test/golden/digests.json", "utf8"));
-  const add = (name: string, cache: CodedCache): void => {
-    writeFileSync(`test/golden/${name}.svdq`, joinChunks(encodeArchive(cache)));
+  const write = (name: string, cache: CodedCache, options: WriteOptions = {}): void =>
+    writeFileSync(`test/golden/${name}.svdq`, joinChunks(encodeArchive(cache, options)));
+  const add = (name: string, cache: CodedCache, options: WriteOptions = {}): void => {
+    write(name, cache, options);
     digests[name] = digestOf(runtime, cache);
   };
   for (const [name, [shape, options]] of Object.entries(CASES)) {
@@ -88,6 +101,11 @@ async function make(): Promise<void> {
   if (!digests["v3-pair-spans"]) {
     const [shape, options] = PAIR_SPANS;
     add("v3-pair-spans", await compress(runtime, new TinyCache(shape), options));
+  }
+  if (!digests["v4-profile"]) {
+    const { cache, profile } = await onProfile(runtime);
+    write("v4-profile.bases", profile);
+    add("v4-profile", cache, { profile });
   }
   writeFileSync("test/golden/digests.json", `${JSON.stringify(digests, null, 2)}\n`);
 }

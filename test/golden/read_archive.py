@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """A second reader of archive versions 1 to 3, written from docs/format.md alone; Python's standard library only.
+Of version 4, whose basis rows lie in a profile, it knows nothing.
 
     python3 read_archive.py FILE            checks FILE and prints what its header says, as JSON
     python3 read_archive.py FILE -o OUT     also writes all tensors to OUT: f32, for each layer keys, then values,
