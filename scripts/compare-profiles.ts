@@ -124,7 +124,6 @@ const methods = [
   own(0.75, 1.25, true),
   onProfile(0.75, 1.25, true),
   onProfile(1, 1.5, true),
-  onProfile(1.25, 1.75, true),
 ];
 
 console.log("| tokens | way | bits, all counted | mean KL | seconds |\n|--:|---|--:|--:|--:|");

@@ -10,11 +10,11 @@ import { checkTargetKl } from "../codec/expected-kl.ts";
 import { compressOnBases } from "../codec/given-bases.ts";
 import { type CodecOptions, checkOptions, DEFAULT_OPTIONS } from "../codec/options.ts";
 import type { CacheSource } from "../codec/source.ts";
-import { type ModelProfile, withProfile } from "../engines/profile.ts";
+import { withProfile } from "../engines/profile.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { groupingOption } from "./codec-flags.ts";
-import { asUsage, InputError, UsageError } from "./failure.ts";
-import { checkOutput, fileBytes, profileAt, withDump } from "./files.ts";
+import { asUsage, UsageError } from "./failure.ts";
+import { basesAt, checkOutput, fileBytes, profileAt, withDump } from "./files.ts";
 import { compressForGoal, describeChoice } from "./goal.ts";
 import { type Io, print } from "./io.ts";
 import { atLeastOne, number, positiveInteger } from "./numbers.ts";
@@ -145,6 +145,9 @@ async function runCompress(io: Io, file: string, flags: CompressFlags): Promise<
   const options = asUsage(() =>
     checkOptions({ ...others, anchorSpan: typeof anchorSpan === "number" ? anchorSpan : null }),
   );
+  if (whose === "profile" && profilePath === undefined) {
+    throw new UsageError("--bases profile: expected --profile beside it, got none");
+  }
   await checkOutput("--output", output, [
     file,
     ...(profilePath ? [profilePath] : []),
@@ -153,7 +156,7 @@ async function runCompress(io: Io, file: string, flags: CompressFlags): Promise<
   const runtime = await io.createRuntime();
   const shorter = shorterPath === undefined ? undefined : await readArchive(shorterPath);
   const profile = await profileAt(profilePath);
-  const bases = whose === "profile" ? basesOf(profile, profilePath) : undefined;
+  const bases = whose === "profile" ? await basesAt(profilePath) : undefined;
   const goal = { ...(targetKl !== undefined && { targetKl }), ...(ratio !== undefined && { ratio }) };
   const { source, cache, chosen } = await withDump(file, tokens, async (dump) => {
     const from = profile ? withProfile(dump, profile) : dump;
@@ -190,13 +193,6 @@ async function runCompress(io: Io, file: string, flags: CompressFlags): Promise<
     ]);
     return `${head}\n${formatCodes(codes)}`;
   });
-}
-
-function basesOf(profile: ModelProfile | undefined, path: string | undefined): CodedCache {
-  if (path === undefined) throw new UsageError("--bases profile: expected --profile beside it, got none");
-  if (!profile?.bases)
-    throw new InputError(`${path}: expected a profile with bases (svdq profile --bases), got none in it`);
-  return profile.bases;
 }
 
 /** Codes on the bases of a profile. */

@@ -92,9 +92,14 @@ export async function profileAt(path: string | undefined): Promise<ModelProfile 
 
 /** An archive; where it is coded on a profile's bases, with that profile, which an option names. */
 export async function archiveAt(path: string, profilePath: string | undefined): Promise<CodedCache> {
-  const profile = await profileAt(profilePath);
-  if (profile && !profile.bases) throw new InputError(`${profilePath}: expected a profile with bases, got none in it`);
-  return readArchive(path, { profile: profile?.bases });
+  return readArchive(path, { profile: await basesAt(profilePath) });
+}
+
+/** Bases of the profile that an option names; undefined where it names none. */
+export async function basesAt(path: string | undefined): Promise<CodedCache | undefined> {
+  const profile = await profileAt(path);
+  if (!profile || profile.bases) return profile?.bases;
+  throw new InputError(`${path}: expected a profile with bases (svdq profile --bases), got none in it`);
 }
 
 /** A text as UTF-8. */

@@ -1,5 +1,9 @@
 /** `svdq inspect`: what a dump or an archive holds, and how well it can be compressed. */
+import { readFile } from "node:fs/promises";
 import type { Command } from "commander";
+import { readHead } from "../archive/header.ts";
+import { withoutRows } from "../archive/profile-rows.ts";
+import { readArchive } from "../archive/reader.ts";
 import type { CodedCache } from "../codec/coded.ts";
 import { compress, eachLayer, rangeOf } from "../codec/compress.ts";
 import { rowDim } from "../codec/geometry.ts";
@@ -10,7 +14,7 @@ import { type LayerSpectrum, measureKeys } from "../evaluation/theorem.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { basesOfArchiveOption } from "./codec-flags.ts";
 import { aboutFile } from "./failure.ts";
-import { archiveAt, fileBytes, isArchive, withDump } from "./files.ts";
+import { basesAt, fileBytes, isArchive, withDump } from "./files.ts";
 import { formatInspection, type Inspection } from "./inspection.ts";
 import { type Io, print } from "./io.ts";
 import { withProgress } from "./progress.ts";
@@ -52,17 +56,21 @@ async function inspectArchive(
   file: string,
   profile: string | undefined,
 ): Promise<Inspection> {
-  const cache = await archiveAt(file, profile);
+  const bases = await basesAt(profile);
+  const cache = await readArchive(file, { profile: bases });
+  const rowsElsewhere = bases && readHead(await readFile(file), file).shape.profile !== undefined;
+  /** What the file has of the cache. */
+  const held = rowsElsewhere ? withoutRows(cache, bases) : cache;
   const source = restoredSource(runtime, cache, "f32");
   if (cache.tokenCount === 0) {
     const layers = allocations(cache).map((segments, i) => ({ layer: cache.layerNumbers[i], segments }));
-    return { path: file, kind: "profile", ...(await describe(file, source, cache)), layers };
+    return { path: file, kind: "profile", ...(await describe(file, source, held)), layers };
   }
   const spectra = await aboutFile(file, () =>
     withProgress(io, cache.geometry.layerCount, (bar) => spectraOf(io, runtime, source, cache, bar.step)),
   );
   const layers = layersOf(cache, spectra).map(({ theorem: _, ...layer }) => layer);
-  return { path: file, kind: "archive", ...(await describe(file, source, cache)), layers };
+  return { path: file, kind: "archive", ...(await describe(file, source, held)), layers };
 }
 
 function inspectDump(io: Io, runtime: Runtime, file: string): Promise<Inspection> {
