@@ -46,8 +46,11 @@ const ENTRIES = {
  * and the errors, of which stores import nothing else.
  */
 const FILES = [
-  { name: "errors", test: /\/src\/errors\.ts$/ },
-  { name: "core", test: /\/src\/(?:archive|cache|codec|evaluation|runtime|index\.ts|svdq-runtime\.ts)(?!\/load\/)/ },
+  { name: "errors", test: /[\\/]src[\\/]errors\.ts$/ },
+  {
+    name: "core",
+    test: /[\\/]src[\\/](?:archive|cache|codec|evaluation|runtime|index\.ts|svdq-runtime\.ts)(?![\\/]load)/,
+  },
 ];
 
 const library = await rolldown({
