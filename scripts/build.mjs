@@ -43,7 +43,7 @@ const ENTRIES = {
 
 /**
  * What one file holds each, since each file more is a request more for a browser (docs/adr/0047): the rooms of the core,
- * and the errors, of which stores import nothing else.
+ * and the errors, since most stores import nothing else of the core.
  */
 const FILES = [
   { name: "errors", test: /[\\/]src[\\/]errors\.ts$/ },
