@@ -29,6 +29,9 @@ import { scoreReconstructed } from "./reconstruct.ts";
 /** Spans whose tables are made at a time: bounds the scratch, and keeps tables in the second cache. */
 const SPANS_AT_A_TIME = 32;
 
+/** Steps of the tables that blocks are chosen by, in logits, where `scoreStep` is finer: fewer steps fit bytes. */
+const SCAN_STEP = 0.01;
+
 /** Consecutive blocks in one span: their numbers in the group, and the slot of the first in a row of scores. */
 export interface BlockRun {
   first: number;
@@ -135,7 +138,9 @@ export function scoreRuns(
   const channels = channelCount(set.counts);
   const slicePtr = set.slicePtrs[head];
   const setBytes = scoreSetBytes(planes, count);
-  const leastStep = settings.scoreStep * Math.sqrt(headDim);
+  // Chosen blocks are scored again; of chosen tokens these scores are a part.
+  const isScan = which === "leading" && settings.selection === "blocks";
+  const leastStep = (isScan ? Math.max(settings.scoreStep, SCAN_STEP) : settings.scoreStep) * Math.sqrt(headDim);
   heap.scratch((frame) => {
     const sets = Math.min(SPANS_AT_A_TIME, runs.length);
     const rowCount = roundUp(sets * count, 4);
