@@ -22,8 +22,9 @@ import { withProgress } from "./progress.ts";
 import { describeCodes, describeExact, describeSource, formatCodes } from "./summary.ts";
 import { facts, thousands } from "./text.ts";
 
-/** Analysis of keys, coding of keys, coding of values; with one step for all layers, values are analysed before too. */
-const phasesOf = ({ entropy }: CodecOptions): number => (entropy ? 4 : 3);
+/** Analysis of keys, coding of keys, coding of values; where layers share a step or bits, values are analysed before too. */
+const phasesOf = ({ entropy }: Pick<CodecOptions, "entropy">, { layerWeights }: CacheSource): number =>
+  entropy || layerWeights ? 4 : 3;
 /** Projection of keys and values on the bases of a profile, coding of keys, coding of values. */
 const BASES_PHASES = 3;
 /** Analysis of keys and of values, before bits are chosen. */
@@ -164,7 +165,7 @@ async function runCompress(io: Io, file: string, flags: CompressFlags): Promise<
     const described = describeSource(dump);
     if (shorter) return { source: described, cache: await extend(io, runtime, shorter, from, options) };
     if (bases) return { source: described, cache: await onBases(io, runtime, from, bases, options) };
-    const phases = phasesOf(options) + ((targetKl ?? ratio) ? GOAL_PHASES : 0);
+    const phases = phasesOf(options, from) + ((targetKl ?? ratio) ? GOAL_PHASES : 0);
     const reached = await withProgress(io, phases * dump.geometry.layerCount, (bar) =>
       compressForGoal(runtime, from, options, goal, described.f16Bytes, {
         signal: io.signal,
@@ -216,7 +217,7 @@ function onBases(io: Io, runtime: Runtime, source: CacheSource, bases: CodedCach
 function extend(io: Io, runtime: Runtime, shorter: CodedCache, source: CacheSource, options: CodecOptions) {
   const { keyBits, valueBits, recent, basisBits, metric, attentionWeights } = options;
   const own = { keyBits, valueBits, recent, basisBits, metric, attentionWeights };
-  const phases = phasesOf({ ...options, entropy: shorter.layers.some(hasStreams) });
+  const phases = phasesOf({ entropy: shorter.layers.some(hasStreams) }, source);
   return withProgress(io, phases * source.geometry.layerCount, (bar) =>
     extendCache(runtime, shorter, source, own, {
       signal: io.signal,

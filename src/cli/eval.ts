@@ -1,11 +1,9 @@
 /** `svdq eval`: what the codec and its peers cost a real language model, by what it then says. */
 import { availableParallelism } from "node:os";
-import { basename } from "node:path";
 import type { Command } from "commander";
 import { writeFileAtomically } from "../archive/atomic-file.ts";
 import { checkTargetKl } from "../codec/expected-kl.ts";
 import { openGguf, readGgufModel } from "../engines/llama-cpp.ts";
-import type { EvalEngine } from "../evaluation/eval/engine.ts";
 import { evaluate, STEPS_A_TEXT } from "../evaluation/eval/evaluate.ts";
 import {
   type BitPair,
@@ -18,9 +16,9 @@ import {
 } from "../evaluation/eval/methods.ts";
 import { openNodeLlama } from "../evaluation/eval/node-llama-cpp.ts";
 import { type EvalRow, evalSvg, evalTable, textTable } from "../evaluation/eval/report.ts";
-import { cutText, type EvalText, type Lengths } from "../evaluation/eval/text.ts";
 import { TEXTS } from "../evaluation/texts/index.ts";
 import { bitPairs } from "./bits.ts";
+import { builtInTexts, ownTexts } from "./eval-texts.ts";
 import { aboutFile, asUsage, UsageError } from "./failure.ts";
 import { checkOutput, profileAt, readText } from "./files.ts";
 import { type Io, print } from "./io.ts";
@@ -106,7 +104,9 @@ async function runEval(io: Io, flags: EvalFlags): Promise<void> {
   try {
     const lengths = { context, continuation };
     const texts =
-      paths && strings ? await ownTexts(engine, paths, strings, lengths) : builtInTexts(engine, flags.seed, lengths);
+      paths && strings
+        ? await ownTexts(engine, paths, strings, lengths)
+        : builtInTexts(engine, TEXTS, flags.seed, lengths);
     const rows = await withProgress(io, texts.length * (STEPS_A_TEXT + methods.length), (bar) =>
       evaluate(runtime, engine, model, texts, methods, {
         profile,
@@ -132,21 +132,7 @@ function methodsOf({ targetKl = [], profile, bits, methods }: EvalFlags): EvalMe
   return [FLOOR, ...chooseByName(all, methods).filter((method) => method !== FLOOR)];
 }
 
-async function ownTexts(engine: EvalEngine, paths: string[], strings: string[], lengths: Lengths): Promise<EvalText[]> {
-  const texts: EvalText[] = [];
-  for (const [i, path] of paths.entries()) {
-    texts.push(await aboutFile(path, async () => cutText(engine, basename(path), strings[i], lengths)));
-  }
-  return texts;
-}
-
 const targets = (text: string): number[] => text.split(",").map((part) => asUsage(() => checkTargetKl(number(part))));
-
-const builtInTexts = (engine: EvalEngine, seed: number, lengths: Lengths): EvalText[] =>
-  TEXTS.map(({ name, text }) => {
-    const string = text(seed, lengths.context, (part) => engine.tokenize(part).length);
-    return asUsage(() => cutText(engine, name, string, lengths));
-  });
 
 function tables(rows: EvalRow[]): string {
   const all = evalTable(rows);

@@ -11,6 +11,7 @@ import type { Io } from "./io.ts";
 import { addProfile } from "./profile.ts";
 import { addRestore } from "./restore.ts";
 import { addTasks } from "./tasks.ts";
+import { addWeigh } from "./weigh.ts";
 
 const EPILOGUE = `
 Results go to stdout, progress and errors to stderr; after an error stdout is empty and the output file as it was.
@@ -51,7 +52,18 @@ function programFor(io: Io): Command {
       outputError: () => undefined,
     })
     .addHelpText("afterAll", EPILOGUE);
-  const commands = [addInspect, addCompress, addRestore, addCompare, addAttend, addProfile, addEval, addTasks, addCost];
+  const commands = [
+    addInspect,
+    addCompress,
+    addRestore,
+    addCompare,
+    addAttend,
+    addProfile,
+    addEval,
+    addTasks,
+    addWeigh,
+    addCost,
+  ];
   for (const add of commands) add(program, io);
   return program;
 }

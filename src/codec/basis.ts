@@ -18,6 +18,8 @@ export interface Basis {
   variance: Float64Array;
   /** Where rows were weighted: (rank), the mean squares of the latents of all rows alike, in the units of the variance. */
   spread?: Float64Array;
+  /** What a squared error counts against one of other bases (layer-weights.ts); 1 where it is not given. */
+  weight?: number;
   /** Sum of all variances, also of channels beyond the rank. */
   energy: number;
   /** (rank, dim): row = centre + sum of latent c * synthesis row c. */

@@ -6,9 +6,11 @@ import type { Frame } from "../runtime/heap.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { allocate, schedule } from "./allocation.ts";
 import { spanFor } from "./anchors.ts";
+import type { Basis } from "./basis.ts";
 import type { CodedCache, CodedGroup, CodedLayer } from "./coded.ts";
 import { checkGeometry, rowDim } from "./geometry.ts";
 import { analyseKeys, type ChannelPlan, type CodedRange, encodeKeys, type KeyBasis } from "./key-codec.ts";
+import { allocateAllValues, weighBases, weighedVariance } from "./layer-weights.ts";
 import type { LayerMoments, LayerQueries } from "./metric.ts";
 import { type CodecOptions, checkOptions } from "./options.ts";
 import { checkRotary } from "./rotary.ts";
@@ -118,7 +120,8 @@ export async function compressKeys(
   options: CodecOptions,
   work: WorkOptions = {},
 ): Promise<CodedTensor[]> {
-  const bases = await analyseAllKeys(runtime, source, options, work);
+  const found = await analyseAllKeys(runtime, source, options, work);
+  const bases = weighBases(found, source.layerWeights?.keys);
   return encodeAllKeys(runtime, source, options, bases, work);
 }
 
@@ -143,15 +146,17 @@ export async function encodeAllKeys(
   });
 }
 
-/** Codes of the values of every layer. With one step for all layers, values take two passes as keys do. */
+/** Codes of the values of every layer. Where layers share bits or a step, values take two passes as keys do. */
 export async function compressValues(
   runtime: Runtime,
   source: CacheSource,
   options: CodecOptions,
   work: WorkOptions = {},
 ): Promise<CodedTensor[]> {
-  const all = options.entropy ? await analyseAllValues(runtime, source, options, work) : undefined;
-  return encodeAllValues(runtime, source, options, all, work);
+  const { layerWeights } = source;
+  const isShared = options.entropy || layerWeights;
+  const all = isShared ? await analyseAllValues(runtime, source, options, work) : undefined;
+  return encodeAllValues(runtime, source, options, all && weighBases(all, layerWeights?.values), work);
 }
 
 /** Codes of the values of every layer on bases that were found before; a layer's are found in its turn where not. */
@@ -164,20 +169,13 @@ export async function encodeAllValues(
 ): Promise<CodedTensor[]> {
   const { geometry } = source;
   const range = rangeOf(source.tokenCount, options);
-  const step =
-    options.entropy && all
-      ? commonStep(
-          all.flat().map(({ basis }) => basis),
-          options.valueBits,
-          range.count,
-        )
-      : undefined;
+  const plans = all && planValues(all, options, range.count);
   return eachLayer(source, "encode values", work, async (layer) => {
     const value = await source.value(layer);
     const groups = runtime.heap.scratch((frame) => {
       const valuesPtr = loadTensor(runtime, frame, `layer ${layer} value`, value, range.tokens * rowDim(geometry));
       const bases = all?.[layer] ?? analyseValues(runtime, geometry, options, range, valuesPtr);
-      return encodeValues(runtime, geometry, options, range, valuesPtr, bases, step);
+      return encodeValues(runtime, geometry, options, range, valuesPtr, bases, plans?.[layer]);
     });
     return { groups, exact: exactEnds(value, source, options), type: value.type };
   });
@@ -221,16 +219,29 @@ export async function eachLayer<T>(
 }
 
 function planKeys(bases: KeyBasis[][], options: CodecOptions, tokens: number): ChannelPlan[][] {
-  if (!options.entropy) return allocateKeys(bases, options).map((groups) => groups.map((widths) => ({ widths })));
+  if (options.entropy) return inSteps(bases, options.keyBits, tokens);
+  return allocateKeys(bases, options).map((groups) => groups.map((widths) => ({ widths })));
+}
+
+function planValues(bases: ValueBasis[][], { entropy, valueBits }: CodecOptions, tokens: number): ChannelPlan[][] {
+  if (entropy) return inSteps(bases, valueBits, tokens);
+  const widths = allocateAllValues(
+    bases.map((groups) => groups.map(({ basis }) => basis)),
+    valueBits,
+  );
+  return widths.map((groups) => groups.map((own) => ({ widths: own })));
+}
+
+function inSteps(bases: { basis: Basis }[][], bits: number, tokens: number): ChannelPlan[][] {
   const all = bases.flat().map(({ basis }) => basis);
-  const step = commonStep(all, options.keyBits, tokens);
+  const step = commonStep(all, bits, tokens);
   return bases.map((groups) => groups.map(() => ({ step })));
 }
 
 /** Bits of every channel of every group: over all layers at once, or the schedule of the paper in each. */
 export function allocateKeys(bases: KeyBasis[][], options: CodecOptions): Uint8Array[][] {
   const all = bases.flat().map(({ basis }) => basis);
-  const spectra = all.map((basis) => basis.variance);
+  const spectra = all.map(weighedVariance);
   const dims = all.reduce((sum, basis) => sum + basis.dim, 0);
   const { schedule: widths, keyBits } = options;
   const flat = widths

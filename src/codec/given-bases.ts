@@ -21,6 +21,7 @@ import { rowDim } from "./geometry.ts";
 import { latentSquares } from "./group-codec.ts";
 import { fromHalf, toHalf } from "./half.ts";
 import { anchoredRows, type CodedRange, gatherGroup, type KeyBasis } from "./key-codec.ts";
+import { weighBases } from "./layer-weights.ts";
 import { type LayerMoments, type LayerQueries, metricRoots } from "./metric.ts";
 import { type CodecOptions, checkOptions } from "./options.ts";
 import type { CacheSource } from "./source.ts";
@@ -56,20 +57,16 @@ export async function compressOnBases(
       const elements = range.tokens * rowDim(source.geometry);
       const keysPtr = loadTensor(runtime, frame, `layer ${layer} key`, key, elements);
       const queries = options.metric ? loadQueryMetric(runtime, frame, layer, source, query, moments) : undefined;
-      const keys = keyBases(runtime, source, layers[layer].keys, options, range, keysPtr, queries);
+      const keys = keyBasesOn(runtime, source, layers[layer].keys, options, range, keysPtr, queries);
       const valuesPtr = loadTensor(runtime, frame, `layer ${layer} value`, value, elements);
-      return { keys, values: valueBases(runtime, source, layers[layer].values, range, valuesPtr) };
+      const values = valueBasesOn(runtime, source, layers[layer].values, range, valuesPtr);
+      return { keys, values };
     });
   });
-  const bases = analysed.map(({ keys }) => keys);
-  const keys = await encodeAllKeys(runtime, source, options, bases, work);
-  const values = await encodeAllValues(
-    runtime,
-    source,
-    options,
-    analysed.map((layer) => layer.values),
-    work,
-  );
+  const [keyBases, valueBases] = [analysed.map(({ keys }) => keys), analysed.map(({ values }) => values)];
+  const weights = source.layerWeights;
+  const keys = await encodeAllKeys(runtime, source, options, weighBases(keyBases, weights?.keys), work);
+  const values = await encodeAllValues(runtime, source, options, weighBases(valueBases, weights?.values), work);
   return joinTensors(source, options, keys, values);
 }
 
@@ -92,7 +89,7 @@ function layersFor({ geometry, layerNumbers, rotary, model }: CacheSource, profi
 
 const LARGEST_HALF = 65504;
 
-function keyBases(
+function keyBasesOn(
   runtime: Runtime,
   { geometry, rotary }: CacheSource,
   groups: CodedGroup[],
@@ -125,7 +122,7 @@ function keyBases(
   );
 }
 
-function valueBases(
+function valueBasesOn(
   runtime: Runtime,
   { geometry }: CacheSource,
   groups: CodedGroup[],

@@ -13,7 +13,7 @@ export interface CacheSpectra {
   headDim: number;
 }
 
-/** Analysis of all layers, without weights by attention, as losses are calibrated. Up to `options` bits' rank. */
+/** Analysis of all layers, without weights of tokens or layers, as losses are calibrated. Up to `options` bits' rank. */
 export async function spectraOf(
   runtime: Runtime,
   source: CacheSource,

@@ -8,11 +8,11 @@ import { basisRows, codeBasis, pickRows } from "./basis-codes.ts";
 import type { ChannelBook } from "./coded.ts";
 import { type CodedLatents, type GroupInput, projectRows } from "./group-codec.ts";
 import { ROUNDING } from "./step-rates.ts";
-import { keptAt } from "./steps.ts";
+import { keptAt, ownStep } from "./steps.ts";
 import { encodeStream } from "./streams.ts";
 
 export interface StepInput extends Omit<GroupInput, "widths" | "minMax"> {
-  /** In units of the basis: the square root of its variance's. */
+  /** Common to all bases. In units of the basis, where it has no weight: the square root of its variance's. */
   step: number;
 }
 
@@ -31,8 +31,9 @@ interface Channel {
 
 export function encodeGroupInSteps(runtime: Runtime, input: StepInput): CodedLatents {
   const { heap } = runtime;
-  const { basis, rowCount, step } = input;
-  const kept = keptAt(basis, step, rowCount);
+  const { basis, rowCount } = input;
+  const kept = keptAt(basis, input.step, rowCount);
+  const step = ownStep(basis, input.step);
   const coded = codeBasis(basis, kept, input.basisTokens ?? rowCount, input.basisBits);
   return heap.scratch((frame) => {
     const rows = kept.channels.length;

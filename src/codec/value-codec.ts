@@ -10,7 +10,7 @@ import type { CodedGroup } from "./coded.ts";
 import type { Geometry } from "./geometry.ts";
 import { decodeGroup } from "./group-codec.ts";
 import { type HeadGroup, headGroups } from "./groups.ts";
-import { type CodedRange, encodeByPlan, gatherGroup } from "./key-codec.ts";
+import { type ChannelPlan, type CodedRange, encodeByPlan, gatherGroup } from "./key-codec.ts";
 import { type CodedNorms, codeNorms, normLevels } from "./norms.ts";
 import type { CodecOptions } from "./options.ts";
 import { putF32 } from "./tensors.ts";
@@ -40,7 +40,7 @@ export function analyseValues(
   );
 }
 
-/** Codes of all head groups of a layer on its bases: in steps of `step`, or with bits as `valueBits` allows. */
+/** Codes of all head groups of a layer on its bases; a plan for each group, or bits as `valueBits` allows. */
 export function encodeValues(
   runtime: Runtime,
   geometry: Geometry,
@@ -48,12 +48,12 @@ export function encodeValues(
   range: CodedRange,
   valuesPtr: number,
   bases: ValueBasis[],
-  step?: number,
+  plans?: ChannelPlan[],
 ): CodedGroup[] {
-  return bases.map(({ basis, ...group }) =>
+  return bases.map(({ basis, ...group }, i) =>
     runtime.heap.scratch((frame) => {
       const { rowsPtr, norms } = directionsOf(runtime, frame, geometry, range, valuesPtr, group);
-      const plan = step === undefined ? { widths: allocateValues(basis, options.valueBits) } : { step };
+      const plan = plans?.[i] ?? { widths: allocateValues(basis, options.valueBits) };
       const input = { rowsPtr, rowCount: range.count, centrePtr: 0, basis, basisBits: options.basisBits };
       return { ...group, ...encodeByPlan(runtime, input, plan), norms };
     }),
@@ -77,10 +77,14 @@ function directionsOf(
 const DIM_WITHOUT_ONES = 128;
 const BITS_WITHOUT_ONES = 1.75;
 
+/** The least bits that a channel has, where it has any. */
+export const leastValueWidth = ({ dim }: Basis, valueBits: number): 1 | 2 =>
+  dim >= DIM_WITHOUT_ONES && valueBits >= BITS_WITHOUT_ONES ? 2 : 1;
+
 /** Bits of the channels of a value basis. */
-export function allocateValues({ dim, variance }: Basis, valueBits: number): Uint8Array {
-  const leastWidth = dim >= DIM_WITHOUT_ONES && valueBits >= BITS_WITHOUT_ONES ? 2 : 1;
-  return allocate([variance], Math.floor(valueBits * dim), leastWidth)[0];
+export function allocateValues(basis: Basis, valueBits: number): Uint8Array {
+  const { dim, variance } = basis;
+  return allocate([variance], Math.floor(valueBits * dim), leastValueWidth(basis, valueBits))[0];
 }
 
 /** Codes the norms of rows (count, dim) f32 and divides the rows by the levels that the codes stand for. */

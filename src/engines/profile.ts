@@ -4,6 +4,7 @@
  *
  *   layers.N.query_moment   (kvHeads, headDim (headDim + 1) / 2) F16, upper triangles by row of E[q q'] before RoPE
  *   layers.N.query_scale    (kvHeads) F32, what they are to be multiplied by
+ *   layers.N.weights        (2) F32, what squared errors of its keys and of its values count; of all layers or of none
  *   bases                   U8, an archive without tokens: bases, allocation and books; may be missing
  *
  * Metadata: svdq_profile "1", model, kv_heads, head_dim, rope_layout. N is the layer's number in the model.
@@ -16,6 +17,7 @@ import { joinChunks } from "../codec/chunks.ts";
 import type { CodedCache } from "../codec/coded.ts";
 import { checkGeometry } from "../codec/geometry.ts";
 import { fromHalf, toHalf } from "../codec/half.ts";
+import type { LayerWeights } from "../codec/layer-weights.ts";
 import { momentsInLayout } from "../codec/query-moments.ts";
 import type { RotaryLayout } from "../codec/rotary.ts";
 import type { CacheSource } from "../codec/source.ts";
@@ -37,8 +39,16 @@ export interface ModelProfile {
   layout: RotaryLayout;
   /** By the layer's number in the model: (kvHeads, headDim, headDim) f32, see codec/query-moments.ts. */
   moments: Map<number, Float32Array>;
+  /** By the layer's number in the model: what errors there cost, see codec/layer-weights.ts. */
+  weights?: Map<number, ErrorWeights>;
   /** A cache without tokens, as `createProfile` gives it. */
   bases?: CodedCache;
+}
+
+/** Of squared errors of one layer. */
+export interface ErrorWeights {
+  keys: number;
+  values: number;
 }
 
 const VERSION = "1";
@@ -70,13 +80,46 @@ async function profileOf(file: SafetensorsFile): Promise<ModelProfile> {
     fail("metadata rope_layout", '"half-split" or "interleaved"', layout);
   }
   const moments = new Map<number, Float32Array>();
+  const weights = new Map<number, ErrorWeights>();
   for (const tensor of tensors.keys()) {
-    const number = /^layers\.(0|[1-9]\d{0,4})\.query_moment$/.exec(tensor)?.[1];
-    if (number !== undefined) moments.set(Number(number), await readMoments(file, number, kvHeads, headDim));
+    const [, number, part] = /^layers\.(0|[1-9]\d{0,4})\.(query_moment|weights)$/.exec(tensor) ?? [];
+    if (part === "query_moment") moments.set(Number(number), await readMoments(file, number, kvHeads, headDim));
+    if (part === "weights") weights.set(Number(number), await readWeights(file, number));
   }
   const bases = tensors.has("bases") ? decodeArchive(await file.read("bases")) : undefined;
   if (moments.size === 0 && !bases) fail("tensors", "layers.N.query_moment or bases", tensors.size);
-  return { model: metadata.model ?? "", kvHeads, headDim, layout, moments, ...(bases && { bases }) };
+  return {
+    model: metadata.model ?? "",
+    kvHeads,
+    headDim,
+    layout,
+    moments,
+    ...(weights.size && { weights }),
+    ...(bases && { bases }),
+  };
+}
+
+/** A tensor of a layer in the shape that it must have. */
+async function readPart(
+  file: SafetensorsFile,
+  number: string,
+  part: string,
+  dtype: Dtype,
+  shape: number[],
+): Promise<Uint8Array> {
+  const tensor = `layers.${number}.${part}`;
+  const entry = file.tensors.get(tensor);
+  const got = entry && `${entry.dtype} [${entry.shape.join(", ")}]`;
+  const expected = `${dtype} [${shape.join(", ")}]`;
+  if (got !== expected) throw new FormatError(`${file.name}: ${tensor}: expected ${expected}, got ${brief(got)}`, 8);
+  return file.read(tensor);
+}
+
+async function readWeights(file: SafetensorsFile, number: string): Promise<ErrorWeights> {
+  const [keys, values] = new Float32Array((await readPart(file, number, "weights", "F32", [2])).buffer);
+  const bad = [keys, values].find((weight) => !(weight > 0 && weight < Infinity));
+  if (bad === undefined) return { keys, values };
+  throw new FormatError(`${file.name}: layers.${number}.weights: expected finite numbers above 0, got ${bad}`, 8);
 }
 
 async function readMoments(
@@ -85,17 +128,9 @@ async function readMoments(
   kvHeads: number,
   headDim: number,
 ): Promise<Float32Array> {
-  const read = async (part: string, dtype: Dtype, shape: number[]): Promise<Uint8Array> => {
-    const tensor = `layers.${number}.${part}`;
-    const entry = file.tensors.get(tensor);
-    const got = entry && `${entry.dtype} [${entry.shape.join(", ")}]`;
-    const expected = `${dtype} [${shape.join(", ")}]`;
-    if (got !== expected) throw new FormatError(`${file.name}: ${tensor}: expected ${expected}, got ${brief(got)}`, 8);
-    return file.read(tensor);
-  };
   const triangle = (headDim * (headDim + 1)) / 2;
-  const halves = new Uint16Array((await read("query_moment", "F16", [kvHeads, triangle])).buffer);
-  const scales = new Float32Array((await read("query_scale", "F32", [kvHeads])).buffer);
+  const halves = new Uint16Array((await readPart(file, number, "query_moment", "F16", [kvHeads, triangle])).buffer);
+  const scales = new Float32Array((await readPart(file, number, "query_scale", "F32", [kvHeads])).buffer);
   const moments = new Float32Array(kvHeads * headDim * headDim);
   for (let head = 0, i = 0; head < kvHeads; head++) {
     const square = moments.subarray(head * headDim * headDim, (head + 1) * headDim * headDim);
@@ -116,7 +151,7 @@ export async function writeProfile(
   profile: ModelProfile,
   options: { signal?: AbortSignal } = {},
 ): Promise<void> {
-  const { model, kvHeads, headDim, layout, moments, bases } = profile;
+  const { model, kvHeads, headDim, layout, moments, weights, bases } = profile;
   const tensors: TensorToWrite[] = [];
   for (const [number, square] of moments) {
     const { halves, scales } = packedMoments(square, kvHeads, headDim);
@@ -124,6 +159,10 @@ export async function writeProfile(
       tensors.push({ name: `layers.${number}.${part}`, dtype, shape, read: async () => new Uint8Array(buffer) });
     put("query_moment", "F16", [kvHeads, (headDim * (headDim + 1)) / 2], halves);
     put("query_scale", "F32", [kvHeads], scales);
+  }
+  for (const [number, { keys, values }] of weights ?? []) {
+    const bytes = new Uint8Array(Float32Array.of(keys, values).buffer);
+    tensors.push({ name: `layers.${number}.weights`, dtype: "F32", shape: [2], read: async () => bytes });
   }
   if (bases) {
     const bytes = joinChunks(encodeArchive(bases));
@@ -154,8 +193,15 @@ function packedMoments(moments: Float32Array, kvHeads: number, headDim: number) 
   return { halves, scales };
 }
 
+/** What the profile says of a cache's layers, where it says it of all. */
+function layerWeights({ layerNumbers }: CacheSource, { weights }: ModelProfile): LayerWeights | undefined {
+  const found = layerNumbers.flatMap((number) => weights?.get(number) ?? []);
+  if (found.length < layerNumbers.length) return undefined;
+  return { keys: found.map(({ keys }) => keys), values: found.map(({ values }) => values) };
+}
+
 /**
- * The cache with the profile's queries where it has none of its own. MismatchError where the profile is of a model of
+ * The cache with the profile's queries where it has none of its own, and with its weights of layers. MismatchError where the profile is of a model of
  * another shape, or lacks a layer.
  */
 export function withProfile(source: CacheSource, profile: ModelProfile): CacheSource {
@@ -171,8 +217,10 @@ export function withProfile(source: CacheSource, profile: ModelProfile): CacheSo
     );
   }
   const pairs = rotary.frequencies.length;
+  const weights = layerWeights(source, profile);
   return {
     ...source,
+    ...(weights && { layerWeights: weights }),
     queryMoments: async (layer) =>
       momentsInLayout(
         profile.moments.get(layerNumbers[layer]) as Float32Array,

@@ -39,7 +39,8 @@ describe("a profile", () => {
   it("comes back from its file within f16, bases too", async () => {
     const cache = new TinyCache({ queries: 20 });
     const bases = await compress(runtime, cache, { recent: 8 });
-    const profile = { ...(await profileOf(cache)), bases };
+    const weights = new Map(cache.layerNumbers.map((number, i) => [number, { keys: 2 ** i, values: 0.75 }]));
+    const profile = { ...(await profileOf(cache)), weights, bases };
     await writeProfile(pathOf("p"), profile);
     const back = await readProfile(pathOf("p"));
     expect(back).toMatchObject({ model: "tiny", kvHeads: 2, headDim: 32, layout: "half-split" });
@@ -48,6 +49,15 @@ describe("a profile", () => {
       expect(worst(back.moments.get(number)!, moments)).toBeLessThan(top * 2 ** -11);
     }
     expect(back.bases).toEqual(bases);
+    expect(back.weights).toEqual(weights);
+    expect(withProfile(withoutQueries(cache), back).layerWeights).toEqual({ keys: [1, 2], values: [0.75, 0.75] });
+  });
+
+  it("has weights for caches of layers that it knows all of", async () => {
+    const cache = new TinyCache({ queries: 20 });
+    const weights = new Map([[cache.layerNumbers[0], { keys: 2, values: 3 }]]);
+    const source = withProfile(withoutQueries(cache), { ...(await profileOf(cache)), weights });
+    expect(source.layerWeights).toBeUndefined();
   });
 
   it("gives a cache without queries most of what its queries would", async () => {
@@ -105,6 +115,14 @@ describe("a profile", () => {
         d.tensors["layers.0.query_moment"] = { dtype: "F16", shape: [2, 4] };
       },
       "layers.0.query_moment: expected F16 [2, 528]",
+    ],
+    [
+      "a weight of nothing",
+      (d) => {
+        Object.assign(d.metadata, GOOD);
+        d.tensors["layers.0.weights"] = { dtype: "F32", shape: [2], bytes: new Uint8Array(8) };
+      },
+      "layers.0.weights: expected finite numbers above 0, got 0",
     ],
   ])("refuses a file with %s for a profile", async (_, change, message) => {
     const dump = new TinyDump();
