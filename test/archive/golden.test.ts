@@ -77,14 +77,15 @@ if (!python)
 
 describe.skipIf(!python)("the second reader, written from docs/format.md", () => {
   const path = testDirectory();
-  const read = (file: string) =>
-    spawnSync(python!, ["test/golden/read_archive.py", file, "-o", path("out.f32")], { encoding: "utf8" });
+  const read = (file: string, ...more: string[]) =>
+    spawnSync(python!, ["test/golden/read_archive.py", file, "-o", path("out.f32"), ...more], { encoding: "utf8" });
+  const basesOf = (name: string): string[] => (profileOf(name) ? ["-p", `test/golden/${name}.bases.svdq`] : []);
 
-  it.each(NAMES.filter((name) => !profileOf(name)))("finds the same numbers in %s", (name) => {
-    const { status, stdout, stderr } = read(`test/golden/${name}.svdq`);
+  it.each(NAMES)("finds the same numbers in %s", (name) => {
+    const { status, stdout, stderr } = read(`test/golden/${name}.svdq`, ...basesOf(name));
     expect(stderr).toBe("");
     expect(status).toBe(0);
-    const cache = decodeArchive(bytesOf(name));
+    const cache = cacheOf(name);
     const { tokens, ...header } = JSON.parse(stdout);
     expect(header).toEqual(new ArchiveParts(bytesOf(name)).header);
     expect(tokens).toEqual(cache.tokens && Array.from(cache.tokens));
@@ -132,6 +133,12 @@ describe.skipIf(!python)("the second reader, written from docs/format.md", () =>
       expect(worst).toBeLessThan(1e-5 * expected.reduce((a, b) => Math.max(a, Math.abs(b)), 0));
       if (count === 3) expect(Buffer.compare(readFileSync(path("out.f32")), whole)).toBe(0);
     }
+  });
+
+  it("refuses an archive on the bases of a profile without it, and with what is none", () => {
+    const file = "test/golden/v4-profile.svdq";
+    expect(read(file).stderr).toMatch(/profile [0-9a-f]{16} expected, got none/);
+    expect(read(file, "-p", "test/golden/v1-metric.svdq").stderr).toContain("no profile: an archive without tokens");
   });
 
   it("refuses damage too", () => {

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""A second reader of archive versions 1 to 3, written from docs/format.md alone; Python's standard library only.
-Of version 4, whose basis rows lie in a profile, it knows nothing.
+"""A second reader of archive versions 1 to 4, written from docs/format.md alone; Python's standard library only.
+For version 4, whose basis rows lie in a profile, -p names that archive.
 
     python3 read_archive.py FILE            checks FILE and prints what its header says, as JSON
     python3 read_archive.py FILE -o OUT     also writes all tensors to OUT: f32, for each layer keys, then values,
@@ -95,7 +95,7 @@ def read_head(data):
     check(data[:8] == MAGIC, "magic")
     check(len(data) >= 32, "shorter than a preamble")
     version, header_bytes, file_bytes, header_crc, preamble_crc = struct.unpack_from("<IIQII", data, 8)
-    check(version in (1, 2, 3), f"version {version}")
+    check(version in (1, 2, 3, 4), f"version {version}")
     check(crc32c(data[:28]) == preamble_crc, "checksum of the preamble")
     check(file_bytes == len(data), f"length: {file_bytes} bytes expected")
     check(32 + header_bytes <= len(data), "header longer than the file")
@@ -106,7 +106,8 @@ def read_head(data):
     except ValueError as error:
         raise Unsound(f"header: {error}") from None
     check_header(header)
-    check(version == 3 or type(header["anchorSpan"]) is not list, "anchorSpan: a list in version 3 alone")
+    check(version >= 3 or type(header["anchorSpan"]) is not list, "anchorSpan: a list before version 3")
+    check(version < 4 or type(header.get("profile")) is str, "profile")
     if version >= 2:
         check_segments(header, version)
     first = round_up(32 + header_bytes)
@@ -126,7 +127,7 @@ def check_header(h):
         numbers = h["layerNumbers"]
         check(type(numbers) is list and all(is_integer(n, 0, 65535) for n in numbers), "layerNumbers")
         check(len(numbers) == layers == len(set(numbers)), "layerNumbers: how many, or some alike")
-        check(is_integer(h["tokenCount"], 1, 2**31 - 1), "tokenCount")
+        check(is_integer(h["tokenCount"], 0, 2**31 - 1), "tokenCount")
         check(is_integer(h["sinks"], 0, h["tokenCount"]), "sinks")
         check(is_integer(h["recent"], 0, h["tokenCount"] - h["sinks"]), "recent")
         check(h["exactType"] in ELEMENT_BYTES, "exactType")
@@ -162,7 +163,7 @@ def read_table(data, header, end, first):
     names = [("frequencies", None)] + [("tokens", None)] * has_tokens
     for layer in range(header["geometry"]["layerCount"]):
         names += [(kind, layer) for kind in ("keys", "values", "exact-keys", "exact-values")]
-    for layer in range(header["geometry"]["layerCount"] if data[8] == 3 else 0):
+    for layer in range(header["geometry"]["layerCount"] if data[8] >= 3 else 0):
         names += [(kind, layer) for kind in ("keys-rest", "values-rest")]
     check(len(rows) == len(names), f"{len(names)} sections expected, got {len(rows)}")
     sections = {}
@@ -195,14 +196,20 @@ def fingerprint_of(header, frequencies):
 # --------------------------------------------------------------------------------------------------------- groups
 
 
-def read_group(cursor, rest, header, coded, next_head, is_keys):
+def read_group(cursor, rest, header, coded, next_head, is_keys, held):
     heads, head_dim = header["geometry"]["kvHeads"], header["geometry"]["headDim"]
     first, count, n, flags = cursor.numbers("H", 4)
     check(first == next_head and 1 <= count <= heads - first, f"{cursor.name}: heads")
     check(flags & ~(7 if rest else 3) == 0, f"{cursor.name}: flags")
     dim = count * head_dim
+    rows = None
+    if held is not None:
+        check(flags & 2 == 0, f"{cursor.name}: column scales beside a profile's")
+        own = [group for group in held if (group["firstHead"], group["headCount"]) == (first, count)]
+        check(own, f"{cursor.name}: no such group in the profile")
+        rows = own[0]["rows"]
     group = {"firstHead": first, "headCount": count, "dim": dim}
-    widths, group["levels"], group["rows"] = read_channels(cursor, n, dim, flags)
+    widths, group["levels"], group["rows"] = read_channels(cursor, n, dim, flags, rows)
     columns = halves(cursor, dim) if flags & 2 else [1.0] * dim
     check(all(c > 0 for c in columns), f"{cursor.name}: column scales")
     if is_keys:
@@ -215,9 +222,9 @@ def read_group(cursor, rest, header, coded, next_head, is_keys):
     if flags & 4:
         group["codes"] = read_stream(cursor, widths, coded)
         (m,) = rest.numbers("H", 1)
-        more_widths, levels, rows = read_channels(rest, m, dim, flags)
+        more_widths, levels, more_rows = read_channels(rest, m, dim, flags, rows)
         group["levels"] += levels
-        group["rows"] += rows
+        group["rows"] += more_rows
         group["codes"] += read_stream(rest, more_widths, coded)
         widths = widths + more_widths
     else:
@@ -227,7 +234,7 @@ def read_group(cursor, rest, header, coded, next_head, is_keys):
     return group
 
 
-def read_channels(cursor, n, dim, flags):
+def read_channels(cursor, n, dim, flags, held):
     """Widths, levels and rows of n channels."""
     check(n <= dim, f"{cursor.name}: channels")
     widths = cursor.numbers("B", n)
@@ -239,7 +246,7 @@ def read_channels(cursor, n, dim, flags):
     check(all(math.isfinite(s) and s >= 0 for s in scales), f"{cursor.name}: scales")
     check(all(math.isfinite(o) for o in offsets), f"{cursor.name}: offsets")
     levels = [levels_of(*book) for book in zip(widths, kinds, scales, offsets)]
-    return widths, levels, read_rows(cursor, n, dim)
+    return widths, levels, read_rows(cursor, n, dim) if held is None else held_rows(cursor, n, held)
 
 
 class Model:
@@ -327,6 +334,14 @@ def read_rows(cursor, n, dim):
     return rows
 
 
+def held_rows(cursor, n, held):
+    """Rows of the profile's group, column scales and all, by the numbers that stand in place of scales."""
+    check(all(w == 0 for w in cursor.numbers("B", n)), f"{cursor.name}: basis widths beside a profile's rows")
+    numbers = cursor.numbers("f", n)
+    check(all(x in range(len(held)) for x in numbers), f"{cursor.name}: rows of the profile")
+    return [held[int(x)] for x in numbers]
+
+
 def halves(cursor, count):
     values = cursor.numbers("e", count)
     check(all(math.isfinite(x) for x in values), f"{cursor.name}: an f16 that is not finite")
@@ -371,22 +386,22 @@ def read_planes(cursor, widths, coded):
     return codes
 
 
-def read_groups(sections, role, layer, header, segments):
-    """Groups of each segment."""
+def read_groups(sections, role, layer, header, segments, held):
+    """Groups of each segment; held: those of the profile that has their rows, or None."""
     cursor = Cursor(f"{role} {layer}", sections[role, layer])
     rest_data = sections.get((f"{role}-rest", layer))
     rest = None if rest_data is None else Cursor(f"{role}-rest {layer}", rest_data)
-    all_groups = [read_segment(cursor, rest, header, coded, role == "keys") for coded in segments]
+    all_groups = [read_segment(cursor, rest, header, coded, role == "keys", held) for coded in segments]
     cursor.end()
     if rest:
         rest.end()
     return all_groups
 
 
-def read_segment(cursor, rest, header, coded, is_keys):
+def read_segment(cursor, rest, header, coded, is_keys, held=None):
     groups, head = [], 0
     while head < header["geometry"]["kvHeads"]:
-        groups.append(read_group(cursor, rest, header, coded, head, is_keys))
+        groups.append(read_group(cursor, rest, header, coded, head, is_keys, held))
         head += groups[-1]["headCount"]
     return groups
 
@@ -458,7 +473,20 @@ def exact_elements(name, data, header):
     return values
 
 
-def read_archive(data):
+def read_profile(data):
+    """Its name as archives have it, and the groups of (role, layer's number)."""
+    header, sections = read_head(data)
+    check(data[8] == 1 and header["tokenCount"] == 0, "no profile: an archive without tokens, in one segment")
+    text = header["fingerprint"].encode()
+    groups = {}
+    for layer, number in enumerate(header["layerNumbers"]):
+        for role in ("keys", "values"):
+            text += sections[role, layer]
+            (groups[role, number],) = read_groups(sections, role, layer, header, [0], None)
+    return f"{crc32c(text):08x}{zlib.crc32(text):08x}", groups
+
+
+def read_archive(data, profile=None):
     """The header, and a pair (keys, values) of f32 arrays a layer."""
     header, sections = read_head(data)
     cursor = Cursor("frequencies", sections["frequencies", None])
@@ -471,11 +499,14 @@ def read_archive(data):
         header["tokens"] = cursor.numbers("i", header["tokenCount"])
         cursor.end()
     coded = header["tokenCount"] - header["sinks"] - header["recent"]
+    name, held = ("none", {}) if profile is None else read_profile(profile)
+    check(data[8] < 4 or header["profile"] == name, f"profile {header.get('profile')} expected, got {name}")
     layers = []
-    for layer in range(header["geometry"]["layerCount"]):
+    for layer, number in enumerate(header["layerNumbers"]):
         tensors, segments = [], segments_of(data, header, layer, coded)
         for kind in ("keys", "values"):
-            groups = read_groups(sections, kind, layer, header, segments)
+            own = held.get((kind, number), []) if data[8] == 4 else None
+            groups = read_groups(sections, kind, layer, header, segments, own)
             exact = exact_elements(f"exact-{kind} {layer}", sections[f"exact-{kind}", layer], header)
             tensors.append(tensor_of(header, frequencies, segments, groups, exact, kind == "keys"))
         layers.append(tuple(tensors))
@@ -526,7 +557,7 @@ def begin_groups(body, header, is_keys):
     groups, head = [], 0
     while head < header["geometry"]["kvHeads"]:
         _, _, n, flags = struct.unpack_from("<4H", body.data, body.at)
-        group = read_group(body, body, header, 0, head, is_keys)
+        group = read_group(body, body, header, 0, head, is_keys, None)
         group["widths"] = [len(levels).bit_length() - 1 for levels in group["levels"]]
         group["leading"], group["parts"] = (n if flags & 4 else None), (bytearray(), bytearray())
         groups.append(group)
@@ -580,16 +611,21 @@ def read_chunks(data):
 
 
 def main(arguments):
-    if len(arguments) not in (1, 3) or (len(arguments) == 3 and arguments[1] != "-o"):
+    files = dict(zip(arguments[1::2], arguments[2::2]))
+    if len(arguments) % 2 == 0 or not files.keys() <= {"-o", "-p"}:
         sys.exit(__doc__)
     with open(arguments[0], "rb") as file:
         data = file.read()
+    profile = None
+    if "-p" in files:
+        with open(files["-p"], "rb") as file:
+            profile = file.read()
     try:
-        header, layers = (read_chunks if data[:4] == b"SVDC" else read_archive)(data)
+        header, layers = read_chunks(data) if data[:4] == b"SVDC" else read_archive(data, profile)
     except Unsound as error:
         sys.exit(f"{arguments[0]}: {error}")
-    if len(arguments) == 3:
-        with open(arguments[2], "wb") as file:
+    if "-o" in files:
+        with open(files["-o"], "wb") as file:
             for tensors in layers:
                 for tensor in tensors:
                     if sys.byteorder == "big":
