@@ -3,6 +3,7 @@
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { pathToFileURL } from "node:url";
 import type { Browser, ElementHandle, Page } from "puppeteer-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { buildPlayground } from "../../demo/playground/build.ts";
@@ -117,6 +118,16 @@ describe.each(BROWSERS.filter(({ path }) => path))("the playground in $name", ({
   it("has the sample's first picture in the document within a second of navigation", () => {
     console.log(`${name}: first picture after ${firstPictures.map((time) => time.toFixed(0)).join(", ")} ms`);
     expect(Math.min(...firstPictures)).toBeLessThan(FIRST_PICTURE_MS);
+  });
+
+  it("works as one file without a host", async () => {
+    const alone = await openPage(browser!, 1280, 800);
+    await alone.page.goto(pathToFileURL(pathOf("site/deep/playground/alone.html")).href);
+    await whenText(alone.page, "doing", /^All pictures drawn/);
+    expect(await textOf(alone.page, "facts")).toContain("1,664 tokens and 64 that follow");
+    expect(alone.faults).toEqual([]);
+    expect(alone.requests.filter((one) => !/^(file|data|blob):/.test(one))).toEqual([]);
+    await alone.page.close();
   });
 
   it("draws all pictures of the sample, asking for nothing from elsewhere", async () => {

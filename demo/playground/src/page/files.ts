@@ -1,5 +1,6 @@
 /** Files chosen, dropped anywhere on the page, or the sample that lies beside it. */
 import type { NamedBlob } from "../messages.ts";
+import { addressOf } from "./beside.ts";
 
 const named = (files: FileList): NamedBlob[] => Array.from(files, (file) => ({ name: file.name, blob: file }));
 
@@ -26,7 +27,7 @@ export function onFiles(open: (files: NamedBlob[]) => void): void {
 
 export async function fetchSample(): Promise<NamedBlob> {
   const name = "sample.safetensors";
-  const response = await fetch(new URL(name, document.baseURI));
+  const response = await fetch(addressOf(name));
   if (!response.ok) throw new Error(`${name}: expected it beside the page, got HTTP ${response.status}`);
   return { name: "built-in sample", blob: await response.blob() };
 }

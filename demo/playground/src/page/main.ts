@@ -9,6 +9,7 @@ import { errorsView } from "../views/errors.ts";
 import { budgetView, qualityView } from "../views/quality.ts";
 import { bytesView, projectionView } from "../views/sizes.ts";
 import { spectrumView } from "../views/spectrum.ts";
+import { openWorker } from "./beside.ts";
 import { Client } from "./client.ts";
 import { Controls, ListSlider } from "./controls.ts";
 import { Figures } from "./figures.ts";
@@ -17,7 +18,7 @@ import { showAlert, showFacts, showProgress, showSummary } from "./status.ts";
 
 const button = (id: string) => document.getElementById(id) as HTMLButtonElement;
 
-const worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
+const worker = openWorker("worker.js");
 const client = new Client(worker, answered);
 const figures = new Figures([
   "spectrum",
