@@ -19,7 +19,7 @@ import { type ModelProfile, withProfile } from "./profile.ts";
 export { type GgufArray, type GgufFile, type GgufTensor, type GgufValue, openGguf } from "./gguf.ts";
 export { type GgufModel, readGgufModel } from "./gguf-model.ts";
 export { type LlamaSkeleton, type LlamaState, parseLlamaState, serialiseLlamaState } from "./llama-state.ts";
-export { type ModelProfile, readProfile, withProfile } from "./profile.ts";
+export { type ErrorWeights, type ModelProfile, readProfile, withProfile } from "./profile.ts";
 
 export interface CompressStateOptions extends WorkOptions {
   /** As `readGgufModel` gave it. */

@@ -13,5 +13,6 @@ export {
   PrefixStore,
   type PrefixStoreOptions,
 } from "./prefix-store.ts";
+export type { NewChunk } from "./prefix-upload.ts";
 export { aesGcm, type Seal, SealedStore } from "./sealed.ts";
 export { Uses } from "./uses.ts";
