@@ -14,7 +14,8 @@ import type { AnchorSpan } from "../codec/anchors.ts";
 /** Like PNG's: a transfer in text mode changes the line ends or stops at \x1a. */
 export const MAGIC = Uint8Array.of(0x53, 0x56, 0x44, 0x51, 0x0d, 0x0a, 0x1a, 0x0a);
 /**
- * Version 4 where basis rows lie in a profile, else 3 where some group has its codes as streams or rotary pairs have anchor spans of their own, else 2 where some
+ * Version 4 where basis rows lie in a profile, else 3 where some group has its codes as streams or rotary pairs have
+ * anchor spans of their own, else 2 where some
  * layer has several segments, else 1.
  */
 export const ARCHIVE_VERSIONS = { oneSegment: 1, segments: 2, streams: 3, profile: 4 } as const;

@@ -14,7 +14,7 @@ import { withProfile } from "../engines/profile.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { groupingOption } from "./codec-flags.ts";
 import { asUsage, UsageError } from "./failure.ts";
-import { basesAt, checkOutput, fileBytes, profileAt, withDump } from "./files.ts";
+import { basesOf, checkOutput, fileBytes, profileAt, withDump } from "./files.ts";
 import { compressForGoal, describeChoice } from "./goal.ts";
 import { type Io, print } from "./io.ts";
 import { atLeastOne, number, positiveInteger } from "./numbers.ts";
@@ -157,7 +157,7 @@ async function runCompress(io: Io, file: string, flags: CompressFlags): Promise<
   const runtime = await io.createRuntime();
   const shorter = shorterPath === undefined ? undefined : await readArchive(shorterPath);
   const profile = await profileAt(profilePath);
-  const bases = whose === "profile" ? await basesAt(profilePath) : undefined;
+  const bases = whose === "profile" ? basesOf(profile, profilePath) : undefined;
   const goal = { ...(targetKl !== undefined && { targetKl }), ...(ratio !== undefined && { ratio }) };
   const { source, cache, chosen } = await withDump(file, tokens, async (dump) => {
     const from = profile ? withProfile(dump, profile) : dump;

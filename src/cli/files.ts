@@ -97,7 +97,11 @@ export async function archiveAt(path: string, profilePath: string | undefined): 
 
 /** Bases of the profile that an option names; undefined where it names none. */
 export async function basesAt(path: string | undefined): Promise<CodedCache | undefined> {
-  const profile = await profileAt(path);
+  return basesOf(await profileAt(path), path);
+}
+
+/** Bases of a profile that was read, at the path that an option names. */
+export function basesOf(profile: ModelProfile | undefined, path: string | undefined): CodedCache | undefined {
   if (!profile || profile.bases) return profile?.bases;
   throw new InputError(`${path}: expected a profile with bases (svdq profile --bases), got none in it`);
 }

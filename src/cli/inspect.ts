@@ -1,7 +1,6 @@
 /** `svdq inspect`: what a dump or an archive holds, and how well it can be compressed. */
-import { readFile } from "node:fs/promises";
 import type { Command } from "commander";
-import { readHead } from "../archive/header.ts";
+import { ARCHIVE_VERSIONS, PREAMBLE } from "../archive/format.ts";
 import { withoutRows } from "../archive/profile-rows.ts";
 import { readArchive } from "../archive/reader.ts";
 import type { CodedCache } from "../codec/coded.ts";
@@ -14,7 +13,7 @@ import { type LayerSpectrum, measureKeys } from "../evaluation/theorem.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { basesOfArchiveOption } from "./codec-flags.ts";
 import { aboutFile } from "./failure.ts";
-import { basesAt, fileBytes, isArchive, withDump } from "./files.ts";
+import { basesAt, fileBytes, firstBytes, isArchive, withDump } from "./files.ts";
 import { formatInspection, type Inspection } from "./inspection.ts";
 import { type Io, print } from "./io.ts";
 import { withProgress } from "./progress.ts";
@@ -58,7 +57,7 @@ async function inspectArchive(
 ): Promise<Inspection> {
   const bases = await basesAt(profile);
   const cache = await readArchive(file, { profile: bases });
-  const rowsElsewhere = bases && readHead(await readFile(file), file).shape.profile !== undefined;
+  const rowsElsewhere = bases && (await versionAt(file)) === ARCHIVE_VERSIONS.profile;
   /** What the file has of the cache. */
   const held = rowsElsewhere ? withoutRows(cache, bases) : cache;
   const source = restoredSource(runtime, cache, "f32");
@@ -72,6 +71,10 @@ async function inspectArchive(
   const layers = layersOf(cache, spectra).map(({ theorem: _, ...layer }) => layer);
   return { path: file, kind: "archive", ...(await describe(file, source, held)), layers };
 }
+
+/** Of an archive that has been read. */
+const versionAt = async (file: string): Promise<number> =>
+  (await firstBytes(file, PREAMBLE.bytes)).readUInt32LE(PREAMBLE.version);
 
 function inspectDump(io: Io, runtime: Runtime, file: string): Promise<Inspection> {
   return withDump(file, undefined, async (dump) => {

@@ -19,14 +19,14 @@ import {
 } from "./compress.ts";
 import { rowDim } from "./geometry.ts";
 import { latentSquares } from "./group-codec.ts";
-import { fromHalf, toHalf } from "./half.ts";
-import { anchoredRows, type CodedRange, gatherGroup, type KeyBasis } from "./key-codec.ts";
+import { fromHalf } from "./half.ts";
+import { anchoredRows, type CodedRange, centreOf, type KeyBasis } from "./key-codec.ts";
 import { weighBases } from "./layer-weights.ts";
 import { type LayerMoments, type LayerQueries, metricRoots } from "./metric.ts";
 import { type CodecOptions, checkOptions } from "./options.ts";
 import type { CacheSource } from "./source.ts";
 import { loadTensor, putF32 } from "./tensors.ts";
-import { toDirections, type ValueBasis } from "./value-codec.ts";
+import { directionsOf, type ValueBasis } from "./value-codec.ts";
 
 /** What the bases settle, and what has no place beside them. */
 export type GivenBasesOptions = Omit<
@@ -87,8 +87,6 @@ function layersFor({ geometry, layerNumbers, rotary, model }: CacheSource, profi
   });
 }
 
-const LARGEST_HALF = 65504;
-
 function keyBasesOn(
   runtime: Runtime,
   { geometry, rotary }: CacheSource,
@@ -98,18 +96,14 @@ function keyBasesOn(
   keysPtr: number,
   queries: LayerQueries | LayerMoments | undefined,
 ): KeyBasis[] {
-  const { kernels, heap } = runtime;
+  const { heap } = runtime;
   const { kvHeads, headDim } = geometry;
   return groups.map(({ firstHead, headCount, basis }) =>
     heap.scratch((frame) => {
       const group = { firstHead, headCount };
       const dim = headCount * headDim;
       const rowsPtr = anchoredRows(runtime, frame, geometry, rotary, anchorSpan, range, keysPtr, group);
-      const meanPtr = frame.reserve(8 * dim);
-      kernels.mean(meanPtr, rowsPtr, 0, range.count, dim);
-      const centre = Uint16Array.from(heap.f64(meanPtr, dim), (x) =>
-        toHalf(Math.max(-LARGEST_HALF, Math.min(LARGEST_HALF, x))),
-      );
+      const centre = centreOf(runtime, frame, rowsPtr, 0, range.count, dim);
       const centrePtr = putF32(heap, frame, Float32Array.from(centre, fromHalf));
       const roots =
         queries && metricRoots(runtime, queries, group, kvHeads, headDim, rotary, anchorSpan).map(({ root }) => root);
@@ -132,9 +126,7 @@ function valueBasesOn(
   return groups.map(({ firstHead, headCount, basis }) =>
     runtime.heap.scratch((frame) => {
       const group = { firstHead, headCount };
-      const dim = headCount * geometry.headDim;
-      const rowsPtr = gatherGroup(runtime, frame, geometry, range, valuesPtr, group);
-      toDirections(runtime, rowsPtr, range.count, dim);
+      const { rowsPtr, dim } = directionsOf(runtime, frame, geometry, range, valuesPtr, group);
       return { ...group, basis: basisOn(runtime, basis, { rowsPtr, rowCount: range.count, centrePtr: 0 }, dim) };
     }),
   );

@@ -43,7 +43,7 @@ export function analyseKeys(
   keysPtr: number,
   queries?: LayerQueries | LayerMoments,
 ): KeyBasis[] {
-  const { kernels, heap } = runtime;
+  const { heap } = runtime;
   const { kvHeads, headDim } = geometry;
   const plain = options.schedule !== null || !queries;
   const useMetric = options.metric && !plain;
@@ -59,11 +59,7 @@ export function analyseKeys(
       const dim = group.headCount * headDim;
       const rowsPtr = anchoredRows(runtime, frame, geometry, rotary, options.anchorSpan, range, keysPtr, group);
       const weightsPtr = weights ? putF32(heap, frame, weights) : 0;
-      const meanPtr = frame.reserve(8 * dim);
-      kernels.mean(meanPtr, rowsPtr, weightsPtr, range.count, dim);
-      const centre = Uint16Array.from(heap.f64(meanPtr, dim), (x) =>
-        toHalf(Math.max(-LARGEST_HALF, Math.min(LARGEST_HALF, x))),
-      );
+      const centre = centreOf(runtime, frame, rowsPtr, weightsPtr, range.count, dim);
       const metric = useMetric
         ? metricRoots(runtime, queries, group, kvHeads, headDim, rotary, options.anchorSpan)
         : undefined;
@@ -75,6 +71,20 @@ export function analyseKeys(
       return { ...group, basis, centre };
     }),
   );
+}
+
+/** (dim) f16 bits: the mean of rows (count, dim) f32, weighted by (count) f32 where weightsPtr is not 0. */
+export function centreOf(
+  { kernels, heap }: Runtime,
+  frame: Frame,
+  rowsPtr: number,
+  weightsPtr: number,
+  count: number,
+  dim: number,
+): Uint16Array {
+  const meanPtr = frame.reserve(8 * dim);
+  kernels.mean(meanPtr, rowsPtr, weightsPtr, count, dim);
+  return Uint16Array.from(heap.f64(meanPtr, dim), (x) => toHalf(Math.max(-LARGEST_HALF, Math.min(LARGEST_HALF, x))));
 }
 
 /** What the channels of a basis get: bits each, or one step for all. */

@@ -25,15 +25,14 @@ export function weighBases<T extends { basis: Basis }>(layers: T[][], weights: A
 export const weighedVariance = ({ variance, weight }: Basis): Float64Array =>
   weight === undefined ? variance : variance.map((x) => x * weight);
 
-export const hasWeight = ({ weight }: Basis): boolean => weight !== undefined;
-
 /**
  * Bits of the channels of all layers' value bases: as many for each layer, or by what its errors count. Directions have
  * a mean square of 1 an element in every layer, so errors of all compare.
  */
 export function allocateAllValues(bases: Basis[][], valueBits: number): Uint8Array[][] {
   const all = bases.flat();
-  if (!all.some(hasWeight)) return bases.map((layer) => layer.map((basis) => allocateValues(basis, valueBits)));
+  if (!all.some(({ weight }) => weight !== undefined))
+    return bases.map((layer) => layer.map((basis) => allocateValues(basis, valueBits)));
   const elements = all.reduce((sum, { dim }) => sum + dim, 0);
   const flat = allocate(all.map(weighedVariance), Math.floor(valueBits * elements), leastValueWidth(all[0], valueBits));
   let next = 0;

@@ -60,7 +60,8 @@ export function encodeValues(
   );
 }
 
-function directionsOf(
+/** Rows (count, dim) f32 of the coded tokens divided by their coded norms. */
+export function directionsOf(
   runtime: Runtime,
   frame: Frame,
   geometry: Geometry,

@@ -4,10 +4,11 @@
  * quotients: losses of single layers are small, noisy, and do not add up (docs/adr/0049).
  */
 import type { CodedCache } from "../../codec/coded.ts";
-import { compress, rangeOf } from "../../codec/compress.ts";
+import { compress, rangeOf, type WorkOptions } from "../../codec/compress.ts";
 import { type Forecast, forecastKeys, forecastValues } from "../../codec/forecast.ts";
 import { checkOptions } from "../../codec/options.ts";
-import { restoreLayer } from "../../codec/restore.ts";
+import { type RestoredLayer, restoreLayer } from "../../codec/restore.ts";
+import type { CacheSource } from "../../codec/source.ts";
 import { spectraOf } from "../../codec/spectra.ts";
 import type { GgufModel } from "../../engines/gguf-model.ts";
 import { llamaStateOf } from "../../engines/llama-cpp.ts";
@@ -16,22 +17,26 @@ import type { ErrorWeights, ModelProfile } from "../../engines/profile.ts";
 import type { Runtime } from "../../runtime/runtime.ts";
 import type { EvalEngine } from "./engine.ts";
 import { type EvaluateOptions, evaluate } from "./evaluate.ts";
-import { ENDS, type EvalMethod } from "./methods.ts";
+import { ENDS, type EvalMethod, exactLayers } from "./methods.ts";
 import type { EvalText } from "./text.ts";
 
 /** Few, so that a layer's loss stands out from what rounding costs. */
 const BITS = { keyBits: 0.75, valueBits: 1 };
+const OPTIONS = checkOptions({ ...ENDS, ...BITS });
 /** No layer counts more or less than this, whatever a few tokens say. */
 const MOST = 8;
 
 type Kind = "keys" | "values";
 const KINDS: Kind[] = ["keys", "values"];
 
-/** Of one text: its coded cache, and the error of each layer's channels together. */
+/** Error of each layer's channels together, of one text. */
+type Errors = Record<Kind, number[]>;
+
+/** The text in turn: its cache as it is and coded. */
 interface Coded {
   state: LlamaState;
+  exact: RestoredLayer[];
   cache: CodedCache;
-  errors: Record<Kind, number[]>;
 }
 
 /** Layers of which one kind is coded at a time. */
@@ -41,7 +46,7 @@ interface Part {
   end: number;
 }
 
-/** Losses of a text, and of its context with it: how many steps `onStep` hears of. */
+/** Steps of a text that `onStep` hears of: context, exact run, and each part. */
 export const stepsOf = (layers: number, atATime: number): number => 2 + KINDS.length * Math.ceil(layers / atATime);
 
 /** Weights by the layer's number in the model. `atATime` layers are taken together and share what they are found to lose. */
@@ -59,63 +64,57 @@ export async function measureLayerWeights(
   const partsOf = (kind: Kind): Part[] =>
     starts.map((first) => ({ kind, first, end: Math.min(layers, first + atATime) }));
   const parts = KINDS.flatMap(partsOf);
-  const coded: Coded[] = [];
+  const errors: Errors[] = [];
   const { weights: _, ...unweighted } = profile;
-  const rows = await evaluate(
-    runtime,
-    engine,
-    model,
-    texts,
-    parts.map((part) => partly(part, coded)),
-    { ...options, profile: unweighted },
-  );
+  const rows = await evaluate(runtime, engine, model, texts, partly(parts, errors), {
+    ...options,
+    profile: unweighted,
+  });
   const weightsOf = (kind: Kind): number[] => {
     const mine = parts.map((part, i) => ({ ...part, kl: rows[i].kl })).filter((part) => part.kind === kind);
-    const found = mine.map(({ first, end, kl }) => kl / (errorOf(coded, kind, first, end) / coded.length));
+    const found = mine.map(({ first, end, kl }) => kl / (errorOf(errors, kind, first, end) / errors.length));
     return between(normalised(found.map(Math.sqrt)), layers, atATime);
   };
   const [keys, values] = KINDS.map(weightsOf);
   return new Map(keys.map((weight, layer) => [layer, { keys: weight, values: values[layer] }]));
 }
 
-/** Codes of one kind of some layers, everything else as it is. A text's cache is coded once. */
-function partly({ kind, first, end }: Part, coded: Coded[]): EvalMethod {
-  return {
+/** For each part codes of its kind and layers, everything else as it is; a text's cache is coded once. */
+function partly(parts: Part[], errors: Errors[]): EvalMethod[] {
+  let coded: Coded | undefined;
+  return parts.map(({ kind, first, end }) => ({
     name: `${kind} of layers ${first} to ${end - 1}`,
     async apply(runtime, state, source, work) {
-      if (coded[coded.length - 1]?.state !== state) {
-        const options = checkOptions({ ...ENDS, ...BITS });
-        const cache = await compress(runtime, source, options, work);
-        const spectra = await spectraOf(runtime, source, options, work);
-        const { count } = rangeOf(source.tokenCount, ENDS);
-        const errors = {
-          keys: layerErrors(forecastKeys(spectra, options, count, BITS.keyBits)),
-          values: layerErrors(forecastValues(spectra, options, count, BITS.valueBits)),
-        };
-        coded.push({ state, cache, errors });
+      if (coded?.state !== state) {
+        const cache = await compress(runtime, source, OPTIONS, work);
+        coded = { state, cache, exact: await exactLayers(source) };
+        errors.push(await errorsOf(runtime, source, work));
       }
-      const { cache } = coded[coded.length - 1];
-      const held = await Promise.all(
-        Array.from({ length: source.geometry.layerCount }, async (_, layer) => ({
-          key: (await source.key(layer)).bytes,
-          value: (await source.value(layer)).bytes,
-        })),
-      );
+      const { cache, exact } = coded;
       const file = llamaStateOf(state, source.geometry, state.type, (layer) => {
-        if (layer < first || layer >= end) return held[layer];
+        if (layer < first || layer >= end) return exact[layer];
         const { key, value } = restoreLayer(runtime, cache, layer, state.type);
-        return kind === "keys" ? { ...held[layer], key } : { ...held[layer], value };
+        return kind === "keys" ? { ...exact[layer], key } : { ...exact[layer], value };
       });
       return { bits: 0, bitsWithBasis: 0, file };
     },
+  }));
+}
+
+async function errorsOf(runtime: Runtime, source: CacheSource, work: WorkOptions): Promise<Errors> {
+  const spectra = await spectraOf(runtime, source, OPTIONS, work);
+  const { count } = rangeOf(source.tokenCount, ENDS);
+  return {
+    keys: layerErrors(forecastKeys(spectra, OPTIONS, count, BITS.keyBits)),
+    values: layerErrors(forecastValues(spectra, OPTIONS, count, BITS.valueBits)),
   };
 }
 
 const layerErrors = ({ errors }: Forecast): number[] =>
   errors.map((groups) => groups.reduce((total, channels) => channels.reduce((sum, x) => sum + x, total), 0));
 
-const errorOf = (coded: Coded[], kind: Kind, first: number, end: number): number =>
-  coded.reduce((sum, { errors }) => errors[kind].slice(first, end).reduce((a, b) => a + b, sum), 0);
+const errorOf = (errors: Errors[], kind: Kind, first: number, end: number): number =>
+  errors.reduce((sum, text) => text[kind].slice(first, end).reduce((a, b) => a + b, sum), 0);
 
 /** To a geometric mean of 1, none far from it. */
 function normalised(weights: number[]): number[] {

@@ -10,7 +10,7 @@ import type { CodedCache } from "../../codec/coded.ts";
 import { codedCache, compress, compressKeys, rangeOf, type WorkOptions } from "../../codec/compress.ts";
 import { rowDim } from "../../codec/geometry.ts";
 import { type CodecOptions, checkOptions } from "../../codec/options.ts";
-import { restoreLayer } from "../../codec/restore.ts";
+import { type RestoredLayer, restoreLayer } from "../../codec/restore.ts";
 import { type CacheSource, ELEMENT_BYTES, type TensorData } from "../../codec/source.ts";
 import { spectraOf } from "../../codec/spectra.ts";
 import { endsOfHeads, storeTensor } from "../../codec/tensors.ts";
@@ -155,13 +155,13 @@ function codec({
     const keys = bitsOf(bytes.keys, cache);
     const asTheyAre = 8 * ELEMENT_BYTES[state.type];
     const values = exact ? { bits: asTheyAre, bitsWithBasis: asTheyAre } : bitsOf(bytes.values, cache);
-    const held = exact ? await allValues(source) : undefined;
+    const held = exact ? await exactLayers(source) : undefined;
     return {
       bits: (keys.bits + values.bits) / 2,
       bitsWithBasis: (keys.bitsWithBasis + values.bitsWithBasis) / 2,
       file: llamaStateOf(state, source.geometry, state.type, (layer) => {
         const restored = restoreLayer(runtime, cache, layer, state.type);
-        return held ? { ...restored, value: held[layer] } : restored;
+        return held ? { ...restored, value: held[layer].value } : restored;
       }),
     };
   };
@@ -183,9 +183,13 @@ async function compressKeysAlone(
   return codedCache(source, options, keys[0].type, layers);
 }
 
-async function allValues({ geometry, value }: CacheSource): Promise<Uint8Array[]> {
-  const layers = Array.from({ length: geometry.layerCount }, (_, layer) => value(layer));
-  return (await Promise.all(layers)).map(({ bytes }) => bytes);
+/** All layers as they are, in the type of the source. */
+export function exactLayers(source: CacheSource): Promise<RestoredLayer[]> {
+  const layers = Array.from({ length: source.geometry.layerCount }, async (_, layer) => ({
+    key: (await source.key(layer)).bytes,
+    value: (await source.value(layer)).bytes,
+  }));
+  return Promise.all(layers);
 }
 
 function peer(key: Baseline, value: Baseline): EvalMethod["apply"] {
