@@ -1,19 +1,11 @@
-// tsx scripts/calibrate-kl.ts [--entropy] TEXT…: the constants of src/codec/expected-kl.ts, of planes or of codes at
-// entropy, by least squares on log KL of SmolLM2-135M through llama.cpp, over the texts given and four made ones; each
-// setting's KL over what the other texts let expect. ADR 0041 names the texts and has the output for planes, ADR 0048
-// that at entropy. npm run eval:smollm2 brings the model.
+// tsx scripts/calibrate-kl.ts TEXT…: the constants of src/codec/expected-kl.ts by least squares on log KL of
+// SmolLM2-135M through llama.cpp, in planes and at entropy, over the texts given and made ones; each setting's KL over
+// what the other texts let expect. ADR 0050 names the texts and has the output. npm run eval:smollm2 brings the model.
 import { readFileSync } from "node:fs";
 import { basename } from "node:path";
 import { parseArgs } from "node:util";
 import { rangeOf } from "../src/codec/compress.ts";
-import {
-  type AttentionErrors,
-  calibrationOf,
-  keyKlOf,
-  referenceErrors,
-  valueErrorOf,
-  weighed,
-} from "../src/codec/expected-kl.ts";
+import { CALIBRATION, expectedKl, klOfErrors } from "../src/codec/expected-kl.ts";
 import { forecastKeys, forecastValues } from "../src/codec/forecast.ts";
 import { checkOptions } from "../src/codec/options.ts";
 import { spectraOf } from "../src/codec/spectra.ts";
@@ -28,27 +20,28 @@ import { TEXTS } from "../src/evaluation/texts/index.ts";
 import { instantiate } from "../src/runtime/runtime.ts";
 
 const MODEL = "models/SmolLM2-135M-Instruct.f32.gguf";
-const MADE = ["code", "records", "needles", "code"];
+const MADE = ["code", "records", "needles"];
 /** Not those of `svdq eval`. */
 const FIRST_SEED = 11;
-const LENGTHS = { context: 2048, continuation: 128 };
+const LENGTHS = { context: 2048, continuation: 96 };
 
-const { values: flags, positionals: paths } = parseArgs({
-  options: { entropy: { type: "boolean", default: false } },
-  allowPositionals: true,
-});
-const calibration = calibrationOf(flags);
+const { positionals: paths } = parseArgs({ options: {}, allowPositionals: true });
 
-/** The last two tell keys from values. */
-const PAIRS = [
-  ...(flags.entropy
-    ? [pair(0.4, 0.6), pair(0.5, 0.75), pair(0.75, 1.25), pair(1.25, 1.75), pair(2, 2.5), pair(3, 4)]
-    : [pair(0.75, 1), pair(1.25, 2), pair(2, 2), pair(2, 3), pair(3, 3), pair(4, 4)]),
-  ...(flags.entropy ? [pair(4, 1), pair(0.75, 4)] : [pair(8, 2), pair(1.25, 8)]),
-];
-function pair(keyBits: number, valueBits: number): BitPair {
-  return { keyBits, valueBits };
+interface Setting extends BitPair {
+  entropy: boolean;
+  /** Others tell keys from values. */
+  usual: boolean;
 }
+
+const pair = (keyBits: number, valueBits: number, entropy = false, usual = true): Setting => ({
+  ...{ keyBits, valueBits, entropy, usual },
+});
+const SETTINGS = [
+  ...[pair(0.75, 1), pair(1.25, 2), pair(2, 3), pair(8, 2, false, false), pair(1.25, 8, false, false)],
+  ...[pair(0.4, 0.6, true), pair(0.75, 1.25, true), pair(1.25, 1.75, true)],
+];
+const nameOf = ({ keyBits, valueBits, entropy }: Setting): string =>
+  `${keyBits}/${valueBits}${entropy ? " entropy" : ""}`;
 
 /** Rounding to 8 bits costs half of it, so what is below says little of the codes; no target is. */
 const LEAST_KL = 0.0005;
@@ -59,25 +52,25 @@ const USUAL = [0.002, 0.06];
 /** One setting on one text. */
 interface Point {
   text: string;
-  pair: BitPair;
-  errors: AttentionErrors;
-  own: AttentionErrors;
+  setting: Setting;
+  keys: number;
+  values: number;
   kl: number;
 }
 
 /** No loss; takes down what the codec makes of each setting's errors. */
 function recorder(found: Omit<Point, "text" | "kl">[]): EvalMethod {
-  const options = checkOptions({ ...ENDS, keyBits: 4, valueBits: 4, ...flags });
+  const options = checkOptions({ ...ENDS, keyBits: 4, valueBits: 4 });
   return {
     name: "exact",
     async apply(runtime, state, source, work) {
       const spectra = await spectraOf(runtime, source, options, work);
       const coded = rangeOf(source.tokenCount, ENDS).count;
-      const own = referenceErrors(spectra, options, coded);
-      for (const pair of PAIRS) {
-        const keyKl = keyKlOf(spectra, forecastKeys(spectra, options, coded, pair.keyBits).errors);
-        const valueError = valueErrorOf(spectra, forecastValues(spectra, options, coded, pair.valueBits).errors);
-        found.push({ pair, errors: { keyKl, valueError }, own });
+      for (const setting of SETTINGS) {
+        const own = { ...options, entropy: setting.entropy };
+        const keys = klOfErrors(forecastKeys(spectra, own, coded, setting.keyBits).errors);
+        const values = klOfErrors(forecastValues(spectra, own, coded, setting.valueBits).errors);
+        found.push({ setting, keys, values });
       }
       return { bits: 16, bitsWithBasis: 16, file: serialiseLlamaState(state) };
     },
@@ -97,8 +90,10 @@ async function pointsOf(paths: string[]): Promise<Point[]> {
       return { name: `${name}, seed ${FIRST_SEED + i}`, text: made.text(FIRST_SEED + i, LENGTHS.context, count) };
     }),
   ];
-  const family = flags.entropy ? "codec entropy" : "codec layer";
-  const codecs = methodsAt(PAIRS).filter(({ name }) => name.startsWith(family));
+  const codecs = SETTINGS.map((setting) => {
+    const family = setting.entropy ? "codec entropy" : "codec layer";
+    return methodsAt([setting]).find(({ name }) => name.startsWith(family))!;
+  });
   const points: Point[] = [];
   for (const { name, text } of texts) {
     const found: Omit<Point, "text" | "kl">[] = [];
@@ -111,14 +106,10 @@ async function pointsOf(paths: string[]): Promise<Point[]> {
   return points;
 }
 
-type Constants = { key: number; value: number };
-const expected = ({ errors, own }: Point, { key, value }: Constants): number => {
-  const { keyKl, valueError } = weighed(errors, own, calibration);
-  return (key * keyKl + value * valueError) ** 1.25;
-};
+type Constants = typeof CALIBRATION;
+const expected = ({ keys, values }: Point, constants: Constants): number => expectedKl(keys, values, constants);
 /** Settings that one would use count twice. */
-const isUsual = ({ pair }: Point): boolean => PAIRS.slice(0, -2).includes(pair);
-const weightOf = (point: Point): number => (point.kl < LEAST_KL ? 0 : isUsual(point) ? 2 : 1);
+const weightOf = ({ kl, setting }: Point): number => (kl < LEAST_KL ? 0 : setting.usual ? 2 : 1);
 
 function loss(points: Point[], constants: Constants): number {
   const sum = points.reduce((sum, p) => sum + weightOf(p) * Math.log(p.kl / expected(p, constants)) ** 2, 0);
@@ -127,9 +118,9 @@ function loss(points: Point[], constants: Constants): number {
 
 /** Each constant up or down by a factor that shrinks, as long as that helps. */
 function leastSquares(points: Point[]): Constants {
-  let best: Constants = { key: 1, value: 1 };
+  let best: Constants = { keys: 1, values: 1, power: 1 };
   for (let factor = 2; factor > 1.002; ) {
-    const tries = (["key", "value"] as const).flatMap((name) =>
+    const tries = (["keys", "values", "power"] as const).flatMap((name) =>
       [factor, 1 / factor].map((by) => ({ ...best, [name]: best[name] * by })),
     );
     const better = tries.find((one) => loss(points, one) < loss(points, best));
@@ -141,25 +132,23 @@ function leastSquares(points: Point[]): Constants {
 
 const points = await pointsOf(paths);
 const all = leastSquares(points);
-const geometricMean = (of: (point: Point) => number): number =>
-  Math.exp(points.reduce((sum, point) => sum + Math.log(of(point)), 0) / points.length);
-console.log(`constants: key ${all.key.toPrecision(4)}, value ${all.value.toPrecision(4)}`);
-console.log(`errors at 2 bits: keys ${geometricMean(({ own }) => own.keyKl).toPrecision(3)}, values`);
-console.log(`  ${geometricMean(({ own }) => own.valueError).toPrecision(3)}; ${JSON.stringify(calibration)} are set`);
+const shown = ({ keys, values, power }: Constants): string =>
+  `keys ${keys.toPrecision(3)}, values ${values.toPrecision(3)}, power ${power.toPrecision(3)}`;
+console.log(`constants: ${shown(all)}; set are ${shown(CALIBRATION)}`);
 console.log(`root mean square of log ratios: ${Math.sqrt(loss(points, all)).toPrecision(3)}`);
-console.log(`\n| text | ${PAIRS.map(({ keyBits, valueBits }) => `${keyBits}/${valueBits}`).join(" | ")} |`);
-console.log(`|---|${PAIRS.map(() => "--:").join("|")}|`);
+console.log(`\n| text | ${SETTINGS.map(nameOf).join(" | ")} |`);
+console.log(`|---|${SETTINGS.map(() => "--:").join("|")}|`);
 const ratios: number[] = [];
 for (const text of new Set(points.map((point) => point.text))) {
   const others = leastSquares(points.filter((point) => point.text !== text));
   const own = points.filter((point) => point.text === text);
   const ratioOf = (point: Point): number => point.kl / expected(point, others);
   const cells = own.map((point) => `${point.kl.toFixed(4)} (${ratioOf(point).toFixed(2)})`);
-  const usual = own.filter((point) => isUsual(point) && point.kl > USUAL[0] && point.kl < USUAL[1]);
+  const usual = own.filter((point) => point.setting.usual && point.kl > USUAL[0] && point.kl < USUAL[1]);
   ratios.push(...usual.map(ratioOf));
   console.log(`| ${text} | ${cells.join(" | ")} |`);
 }
 const good = ratios.filter((ratio) => ratio >= 0.5 && ratio <= 2).length;
 console.log(
-  `\nwithin a factor of two, KL from ${USUAL.join(" to ")}, without the last two: ${good} of ${ratios.length}`,
+  `\nwithin a factor of two, KL from ${USUAL.join(" to ")}, settings one would use: ${good} of ${ratios.length}`,
 );

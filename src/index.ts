@@ -33,10 +33,10 @@ export type {
   CodeStream,
 } from "./codec/coded.ts";
 export { compress, type Progress, type WorkOptions } from "./codec/compress.ts";
+export type { FisherData } from "./codec/fisher.ts";
 export type { Geometry } from "./codec/geometry.ts";
 export { compressOnBases, type GivenBasesOptions } from "./codec/given-bases.ts";
 export type { Grouping } from "./codec/groups.ts";
-export type { LayerWeights } from "./codec/layer-weights.ts";
 export { type CodecOptions, DEFAULT_OPTIONS } from "./codec/options.ts";
 export { type RestoredLayer, restoreLayer } from "./codec/restore.ts";
 export { frequenciesOf, type Rotary, type RotaryLayout } from "./codec/rotary.ts";

@@ -12,20 +12,17 @@ src/engines/query-sample.ts.
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
-from transformers import AttentionInterface, AttentionMaskInterface, AutoModelForCausalLM, AutoTokenizer
+from model import all_ids, check_rotation, frequencies, load, name_of, turned, write
+from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 TYPES = {"f16": torch.float16, "bf16": torch.bfloat16, "f32": torch.float32}
 CAPTURE = "svdq_capture"
-# Keys of one token at two positions, turned back in f32, differ by rounding only; a wrong pairing differs by all.
-LARGEST_TURN_ERROR = 0.01
 
 
 class Capture:
@@ -42,6 +39,9 @@ class Capture:
 def main():
     args = arguments()
     model, tokenizer = load(args.model)
+    AttentionInterface.register(CAPTURE, sdpa_attention_forward)
+    AttentionMaskInterface.register(CAPTURE, sdpa_mask)
+    model.set_attn_implementation(CAPTURE)
     config = model.config.get_text_config()
     layers = chosen_layers(args.layers, config.num_hidden_layers)
     if args.query_sample:
@@ -49,7 +49,7 @@ def main():
     else:
         tensors, metadata = cache_dump(model, tokenizer, args, layers)
     common = {
-        "model": args.name or Path(args.model).resolve().stem.split(".Q")[0],
+        "model": args.name or name_of(args.model),
         "layers": config.num_hidden_layers,
         "kv_heads": config.num_key_value_heads,
         "query_heads": config.num_attention_heads,
@@ -85,21 +85,6 @@ def arguments():
     return args
 
 
-def load(path):
-    AttentionInterface.register(CAPTURE, sdpa_attention_forward)
-    AttentionMaskInterface.register(CAPTURE, sdpa_mask)
-    file = Path(path)
-    where = {"gguf_file": file.name} if file.is_file() else {}
-    folder = file.parent if file.is_file() else file
-    if not folder.is_dir():
-        sys.exit(f"{path}: expected a Hugging Face folder or a GGUF file, got nothing there")
-    options = {"local_files_only": True, **where}
-    tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-    model = AutoModelForCausalLM.from_pretrained(folder, torch_dtype=torch.float32, **options)
-    model.set_attn_implementation(CAPTURE)
-    return model.eval(), tokenizer
-
-
 def chosen_layers(text, count):
     if text == "all":
         return list(range(count))
@@ -112,7 +97,7 @@ def chosen_layers(text, count):
 def token_ids(tokenizer, files, skip, count):
     text = "".join(Path(file).read_text(encoding="utf-8") for file in files)
     # A token is a byte at least, except the few that tokenizers put in front.
-    ids = tokenizer(text, return_tensors="pt", verbose=False).input_ids[0, skip : skip + count]
+    ids = all_ids(tokenizer, text)[skip : skip + count]
     if len(ids) < count:
         sys.exit(f"{', '.join(files)}: expected {count} tokens behind the first {skip}, got {len(ids)}")
     return ids
@@ -127,33 +112,6 @@ def run(model, ids, keep):
     AttentionInterface.register(CAPTURE, Capture(keep))
     with torch.inference_mode():
         model.base_model(ids[None], use_cache=False)
-
-
-def frequencies(model):
-    return model.base_model.rotary_emb.inv_freq.double()
-
-
-def turned(rows, positions, freqs):
-    """rows (heads, count, headDim) rotated by positions (count), half-split pairs; the rest stays."""
-    pairs = len(freqs)
-    angles = positions.double()[:, None] * freqs
-    cos, sin = angles.cos().float(), angles.sin().float()
-    first, second, rest = rows[..., :pairs], rows[..., pairs : 2 * pairs], rows[..., 2 * pairs :]
-    return torch.cat([first * cos - second * sin, second * cos + first * sin, rest], dim=-1)
-
-
-def check_rotation(keys, ids, freqs):
-    """First layers see tokens alone, so keys of one token at any position agree once they are turned back."""
-    back = turned(keys, -torch.arange(len(ids)), freqs)
-    _, inverse, counts = ids.unique(return_inverse=True, return_counts=True)
-    repeated = counts[inverse] > 1
-    if not repeated.any():
-        sys.exit("text: expected a token that comes twice, to check the rotation by, got none")
-    means = torch.zeros(keys.shape[0], len(counts), keys.shape[2]).index_add_(1, inverse, back)
-    means /= counts[None, :, None]
-    error = ((back - means[:, inverse])[:, repeated].norm() / back[:, repeated].norm()).item()
-    if not error < LARGEST_TURN_ERROR:
-        sys.exit(f"model: expected rotary pairs i, i + {len(freqs)} at the frequencies it states, got keys that differ by {error:.3f}")
 
 
 def cache_dump(model, tokenizer, args, layers):
@@ -222,17 +180,6 @@ def narrowed(name, tensor, kind):
     if not out.isfinite().all():
         sys.exit(f"{name}: expected numbers that {kind} holds, got {tensor.abs().max().item():.3g}; take --type bf16 or f32")
     return out
-
-
-def write(path, tensors, metadata):
-    temporary = f"{path}.{os.getpid()}.tmp"
-    try:
-        save_file(tensors, temporary, {key: str(value) for key, value in metadata.items()})
-        os.replace(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-    print(f"{path}: {os.path.getsize(path):,} bytes", file=sys.stderr)
 
 
 if __name__ == "__main__":

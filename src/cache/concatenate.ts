@@ -39,6 +39,7 @@ export function concatenated(runtime: Runtime, caches: CacheSource[]): CacheSour
       return query && movedQuery(runtime, last, query, shift);
     },
     queryMoments: async (layer) => last.queryMoments?.(layer),
+    ...(last.fisher && { fisher: last.fisher.bind(last) }),
   };
 }
 

@@ -8,6 +8,7 @@ import { spansByFrequency } from "../codec/anchors.ts";
 import { type CodedCache, hasStreams } from "../codec/coded.ts";
 import { checkTargetKl } from "../codec/expected-kl.ts";
 import { compressOnBases } from "../codec/given-bases.ts";
+import { weighsValues } from "../codec/metric-data.ts";
 import { type CodecOptions, checkOptions, DEFAULT_OPTIONS } from "../codec/options.ts";
 import type { CacheSource } from "../codec/source.ts";
 import { withProfile } from "../engines/profile.ts";
@@ -23,8 +24,8 @@ import { describeCodes, describeExact, describeSource, formatCodes } from "./sum
 import { facts, thousands } from "./text.ts";
 
 /** Analysis of keys, coding of keys, coding of values; where layers share a step or bits, values are analysed before too. */
-const phasesOf = ({ entropy }: Pick<CodecOptions, "entropy">, { layerWeights }: CacheSource): number =>
-  entropy || layerWeights ? 4 : 3;
+const phasesOf = (options: Pick<CodecOptions, "entropy" | "metric" | "schedule">, source: CacheSource): number =>
+  options.entropy || weighsValues(source, options) ? 4 : 3;
 /** Projection of keys and values on the bases of a profile, coding of keys, coding of values. */
 const BASES_PHASES = 3;
 /** Analysis of keys and of values, before bits are chosen. */
@@ -217,7 +218,7 @@ function onBases(io: Io, runtime: Runtime, source: CacheSource, bases: CodedCach
 function extend(io: Io, runtime: Runtime, shorter: CodedCache, source: CacheSource, options: CodecOptions) {
   const { keyBits, valueBits, recent, basisBits, metric, attentionWeights } = options;
   const own = { keyBits, valueBits, recent, basisBits, metric, attentionWeights };
-  const phases = phasesOf({ entropy: shorter.layers.some(hasStreams) }, source);
+  const phases = phasesOf({ metric, schedule: null, entropy: shorter.layers.some(hasStreams) }, source);
   return withProgress(io, phases * source.geometry.layerCount, (bar) =>
     extendCache(runtime, shorter, source, own, {
       signal: io.signal,

@@ -2,7 +2,7 @@
 import { basename } from "node:path";
 import type { EvalEngine } from "../evaluation/eval/engine.ts";
 import { cutText, type EvalText, type Lengths } from "../evaluation/eval/text.ts";
-import type { TEXTS } from "../evaluation/texts/index.ts";
+import { TEXTS } from "../evaluation/texts/index.ts";
 import { aboutFile, asUsage } from "./failure.ts";
 
 export async function ownTexts(
@@ -18,8 +18,8 @@ export async function ownTexts(
   return texts;
 }
 
-export const builtInTexts = (engine: EvalEngine, texts: typeof TEXTS, seed: number, lengths: Lengths): EvalText[] =>
-  texts.map(({ name, text }) => {
+export const builtInTexts = (engine: EvalEngine, seed: number, lengths: Lengths): EvalText[] =>
+  TEXTS.map(({ name, text }) => {
     const string = text(seed, lengths.context, (part) => engine.tokenize(part).length);
     return asUsage(() => cutText(engine, name, string, lengths));
   });

@@ -16,7 +16,6 @@ import {
 } from "../evaluation/eval/methods.ts";
 import { openNodeLlama } from "../evaluation/eval/node-llama-cpp.ts";
 import { type EvalRow, evalSvg, evalTable, textTable } from "../evaluation/eval/report.ts";
-import { TEXTS } from "../evaluation/texts/index.ts";
 import { bitPairs } from "./bits.ts";
 import { builtInTexts, ownTexts } from "./eval-texts.ts";
 import { aboutFile, asUsage, UsageError } from "./failure.ts";
@@ -104,9 +103,7 @@ async function runEval(io: Io, flags: EvalFlags): Promise<void> {
   try {
     const lengths = { context, continuation };
     const texts =
-      paths && strings
-        ? await ownTexts(engine, paths, strings, lengths)
-        : builtInTexts(engine, TEXTS, flags.seed, lengths);
+      paths && strings ? await ownTexts(engine, paths, strings, lengths) : builtInTexts(engine, flags.seed, lengths);
     const rows = await withProgress(io, texts.length * (STEPS_A_TEXT + methods.length), (bar) =>
       evaluate(runtime, engine, model, texts, methods, {
         profile,

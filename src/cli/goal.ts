@@ -5,7 +5,7 @@ import type { CodedCache } from "../codec/coded.ts";
 import { compress, rangeOf, type WorkOptions } from "../codec/compress.ts";
 import type { CodecOptions } from "../codec/options.ts";
 import type { CacheSource } from "../codec/source.ts";
-import { hasMetric, spectraOf } from "../codec/spectra.ts";
+import { hasFisher, spectraOf } from "../codec/spectra.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { UsageError } from "./failure.ts";
 
@@ -31,9 +31,9 @@ export async function compressForGoal(
 ): Promise<Reached> {
   if (targetKl === undefined && ratio === undefined) return { cache: await compress(runtime, source, options, work) };
   const spectra = await spectraOf(runtime, source, { ...options, keyBits: 4, valueBits: 4 }, work);
-  if (targetKl !== undefined && !hasMetric(spectra)) {
-    const got = options.metric ? "neither" : "--no-metric";
-    throw new UsageError(`--target-kl: expected queries in the dump or a --profile of the model, got ${got}`);
+  if (targetKl !== undefined && !hasFisher(spectra)) {
+    const got = options.metric ? "none" : "--no-metric";
+    throw new UsageError(`--target-kl: expected a --profile with the model's Fisher information, got ${got}`);
   }
   const choices = choicesOf(spectra, options, rangeOf(source.tokenCount, options).count);
   if (ratio !== undefined) return withinBytes(runtime, source, options, choices, f16Bytes / ratio, ratio, work);
@@ -80,7 +80,7 @@ async function withinBytes(
 export function describeChoice({ keyBits, valueBits, expectedKl }: Choice, codec: CodecOptions): string {
   const bits = `${keyBits} bits for keys, ${valueBits} for values`;
   if (expectedKl === null) {
-    return `${bits}: shared as in the defaults, because without queries (--profile) nothing says what either costs`;
+    return `${bits}: shared as in the defaults, because without the model's Fisher information (--profile) nothing says what either costs`;
   }
   const far = codec.anchorSpan === 1 && codec.grouping === "layer" ? "" : "; calibrated for one basis a layer, span 1";
   return `${bits}; expected KL of the next token ${expectedKl.toPrecision(2)} nats, within a factor of two on most texts of SmolLM2-135M${far}`;

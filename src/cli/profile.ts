@@ -8,7 +8,14 @@ import { type CodecOptions, checkOptions, DEFAULT_OPTIONS } from "../codec/optio
 import type { CacheSource } from "../codec/source.ts";
 import { type Dump, openDump } from "../engines/dump.ts";
 import { type GgufModel, parseLlamaState, readGgufModel, sourceOfLlamaState } from "../engines/llama-cpp.ts";
-import { type ModelProfile, withProfile, writeProfile } from "../engines/profile.ts";
+import {
+  isProfile,
+  type ModelProfile,
+  mergeFisher,
+  readProfile,
+  withProfile,
+  writeProfile,
+} from "../engines/profile.ts";
 import {
   isQuerySample,
   mergeSamples,
@@ -44,16 +51,18 @@ export function addProfile(program: Command, io: Io): void {
   const { keyBits, valueBits } = DEFAULT_OPTIONS;
   program
     .command("profile")
-    .summary("what a model's queries are like, for engines that hand out none")
+    .summary("what a model's queries are like and what errors cost it, as one file")
     .description(
       "Writes a model's profile: the second moments of its queries before RoPE, from samples of queries and from dumps\n" +
-        "that hold some; --profile of compress and eval takes it. With --bases also bases, allocation and books,\n" +
+        "that hold some, and the mean Fisher information of profiles (tools/fisher-transformers.py makes one);\n" +
+        "--profile of compress and eval takes it. With --bases also bases, allocation and books,\n" +
         "calibrated on the dumps or states: for live caches that start empty, and for archives without bases of their\n" +
         "own (compress --bases profile).",
     )
     .argument(
       "<files...>",
-      "safetensors: samples of queries before RoPE, or dumps with layers.N.query; with --model state files of llama.cpp",
+      "safetensors: samples of queries before RoPE, dumps with layers.N.query, profiles with layers.N.key_fisher; with\n" +
+        "--model state files of llama.cpp",
     )
     .requiredOption("-o, --output <profile>", "profile to write")
     .option("--bases", "calibrate bases too: on the states, or else on the dumps")
@@ -72,39 +81,61 @@ async function runProfile(io: Io, files: string[], flags: ProfileFlags): Promise
   const runtime = await io.createRuntime();
   const gguf = modelPath === undefined ? undefined : await aboutFile(modelPath, () => readGgufModel(modelPath));
   const samples: QuerySample[] = [];
+  const measured: ModelProfile[] = [];
   const dumps: Dump[] = [];
   const states: CacheSource[] = [];
   let bases: CodedCache | undefined;
-  let queries: ModelProfile;
+  let known: ModelProfile;
   try {
     for (const path of files) {
       io.signal.throwIfAborted();
       await aboutFile(path, async () => {
         if (await isLlamaState(path)) states.push(await stateAt(path, gguf));
+        else if (await isProfile(path)) measured.push(await fisherAt(path));
         else samples.push(await queriesOf(runtime, path, dumps));
       });
     }
-    if (samples.length === 0) throw new InputError("files: expected queries in one of them, got states alone");
-    queries = mergeSamples(samples);
+    if (samples.length + measured.length === 0) {
+      throw new InputError("files: expected queries or Fisher information in one of them, got states alone");
+    }
+    known = merged(samples, measured);
     // Keys of states and of dumps turn in different layouts: where there are states, bases are theirs.
-    if (flags.bases) bases = await basesOf(io, runtime, states.length ? states : dumps, queries, options);
+    if (flags.bases) bases = await basesOf(io, runtime, states.length ? states : dumps, known, options);
   } finally {
     for (const dump of dumps) await dump.close();
   }
-  const profile: ModelProfile = { ...queries, ...(bases && { bases }) };
+  const profile: ModelProfile = { ...known, ...(bases && { bases }) };
   await writeProfile(output, profile, { signal: io.signal });
-  const { model, kvHeads, headDim, moments } = profile;
+  const { model, kvHeads, headDim, moments, fisher } = profile;
   const count = samples.reduce((sum, sample) => sum + sample.count, 0);
   const totalBytes = await fileBytes(output);
-  const result = { output, model, layers: moments.size, kvHeads, headDim, queries: count, bases: !!bases, totalBytes };
+  const layers = Math.max(moments.size, fisher.size);
+  const parts = { queries: count, fisher: measured.length, bases: !!bases };
+  const result = { output, model, layers, kvHeads, headDim, ...parts, totalBytes };
   print(io, json, result, () =>
     facts([
       ["from", `${files.length} files, ${thousands(count)} queries a query head`],
-      ["model", `${model || "unknown"}: ${moments.size} layers of ${kvHeads} kv heads x ${headDim}`],
-      ["to", `${output}: ${thousands(totalBytes)} bytes, ${bases ? "with bases" : "queries alone"}`],
+      ["model", `${model || "unknown"}: ${layers} layers of ${kvHeads} kv heads x ${headDim}`],
+      ["to", `${output}: ${thousands(totalBytes)} bytes, ${describeParts(parts)}`],
       ...(bases ? [["bases", profileFingerprint(bases)] as [string, string]] : []),
     ]),
   );
+}
+
+const describeParts = ({ queries, fisher, bases }: { queries: number; fisher: number; bases: boolean }): string =>
+  [queries && "queries", fisher && "Fisher information", bases && "bases"].filter(Boolean).join(", ");
+
+async function fisherAt(path: string): Promise<ModelProfile> {
+  const profile = await readProfile(path);
+  if (profile.fisher.size > 0) return profile;
+  throw new InputError(`${path}: expected Fisher information, got a profile without`);
+}
+
+/** Queries of samples and Fisher information of profiles. */
+function merged(samples: QuerySample[], measured: ModelProfile[]): ModelProfile {
+  const { bases: _, ...first } = measured[0] ?? {};
+  const base = samples.length ? mergeSamples(samples) : { ...(first as ModelProfile), moments: new Map() };
+  return { ...base, fisher: mergeFisher(measured, base) };
 }
 
 /** Queries of a file; a dump is kept open among `dumps`. */

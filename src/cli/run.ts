@@ -11,7 +11,7 @@ import type { Io } from "./io.ts";
 import { addProfile } from "./profile.ts";
 import { addRestore } from "./restore.ts";
 import { addTasks } from "./tasks.ts";
-import { addWeigh } from "./weigh.ts";
+import { addTexts } from "./texts.ts";
 
 const EPILOGUE = `
 Results go to stdout, progress and errors to stderr; after an error stdout is empty and the output file as it was.
@@ -61,7 +61,7 @@ function programFor(io: Io): Command {
     addProfile,
     addEval,
     addTasks,
-    addWeigh,
+    addTexts,
     addCost,
   ];
   for (const add of commands) add(program, io);

@@ -8,18 +8,16 @@ import type { Runtime } from "../runtime/runtime.ts";
 import { multiplyBlocks } from "./analysis.ts";
 import type { CodedBasis } from "./coded.ts";
 import { eigenScratchBytes, leadingScratchBytes, momentScratchBytes, roundUp } from "./layout.ts";
-import type { MetricRoot } from "./metric.ts";
+import type { MetricRoot } from "./metric-root.ts";
 
 /** Plain data; `rank` channels of `dim` elements, variances falling. */
 export interface Basis {
   dim: number;
   rank: number;
-  /** f64 (rank). Units of the row's square, or of a logit's variance where a metric was given. */
+  /** f64 (rank). Units of the row's square, or of the metric's where one was given. */
   variance: Float64Array;
   /** Where rows were weighted: (rank), the mean squares of the latents of all rows alike, in the units of the variance. */
   spread?: Float64Array;
-  /** What a squared error counts against one of other bases (layer-weights.ts); 1 where it is not given. */
-  weight?: number;
   /** Sum of all variances, also of channels beyond the rank. */
   energy: number;
   /** (rank, dim): row = centre + sum of latent c * synthesis row c. */

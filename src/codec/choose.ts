@@ -4,15 +4,15 @@
  * will take and lose (forecast.ts, expected-kl.ts).
  */
 import { UnsupportedError } from "../errors.ts";
-import { calibrationOf, expectedKl, keyKlOf, referenceErrors, valueErrorOf } from "./expected-kl.ts";
+import { expectedKl, klOfErrors } from "./expected-kl.ts";
 import { forecastKeys, forecastValues } from "./forecast.ts";
 import type { CodecOptions } from "./options.ts";
-import { type CacheSpectra, hasMetric } from "./spectra.ts";
+import { type CacheSpectra, hasFisher } from "./spectra.ts";
 
 export interface Choice {
   keyBits: number;
   valueBits: number;
-  /** Next-token KL in nats; null without a metric, where nothing can be said. */
+  /** Next-token KL in nats; null without the model's Fisher information, where nothing can be said. */
   expectedKl: number | null;
   /** Codes, books, norms, bases and centres: an archive has exact tokens and a header beside them. */
   codedBytes: number;
@@ -24,36 +24,30 @@ const LADDER = [
   ...Array.from({ length: 8 }, (_, i) => 2 + (i + 1) / 4),
   ...Array.from({ length: 4 }, (_, i) => 4 + (i + 1) / 2),
 ];
-/** Of key bits over value bits, where there is no metric to weigh one against the other: that of the defaults. */
+/** Of key bits over value bits, where nothing weighs one against the other: that of the defaults. */
 const PLAIN_PROPORTION = 1.25 / 2;
 
 /** Every pair of the ladder, in planes or at entropy, for a cache of `coded` tokens between the exact ones. */
 export function choicesOf(spectra: CacheSpectra, options: CodecOptions, coded: number): Choice[] {
-  const own = hasMetric(spectra) ? referenceErrors(spectra, options, coded) : undefined;
-  const calibration = calibrationOf(options);
-  const keys = LADDER.map((bits) => {
-    const { errors, bytes } = forecastKeys(spectra, options, coded, bits);
-    return { bits, error: keyKlOf(spectra, errors), bytes };
-  });
-  const values = LADDER.map((bits) => {
-    const { errors, bytes } = forecastValues(spectra, options, coded, bits);
-    return { bits, error: valueErrorOf(spectra, errors), bytes };
-  });
-  return keys.flatMap((key) =>
-    values.map((value) => ({
+  const known = hasFisher(spectra);
+  const keys = LADDER.map((bits) => ({ bits, ...forecastKeys(spectra, options, coded, bits) }));
+  const values = LADDER.map((bits) => ({ bits, ...forecastValues(spectra, options, coded, bits) }));
+  const [keyKl, valueKl] = [keys, values].map((all) => all.map(({ errors }) => klOfErrors(errors)));
+  return keys.flatMap((key, i) =>
+    values.map((value, j) => ({
       keyBits: key.bits,
       valueBits: value.bits,
-      expectedKl: own ? expectedKl({ keyKl: key.error, valueError: value.error }, own, calibration) : null,
+      expectedKl: known ? expectedKl(keyKl[i], valueKl[j]) : null,
       codedBytes: key.bytes + value.bytes,
     })),
   );
 }
 
-/** The fewest bytes at that loss or less. UnsupportedError without a metric, and where no setting is so exact. */
+/** The fewest bytes at that loss or less. UnsupportedError without Fisher information, and where no setting is so exact. */
 export function chooseForKl(choices: Choice[], target: number): Choice {
   const known = choices.filter((choice) => choice.expectedKl !== null);
   if (known.length === 0) {
-    throw new UnsupportedError("targetKl: expected queries, of the cache or a profile of the model, got none");
+    throw new UnsupportedError("targetKl: expected a profile with the model's Fisher information, got none");
   }
   const good = known.filter((choice) => (choice.expectedKl as number) <= target);
   if (good.length > 0) return least(good, ({ codedBytes }) => codedBytes);
@@ -63,7 +57,7 @@ export function chooseForKl(choices: Choice[], target: number): Choice {
   );
 }
 
-/** The least loss within those bytes; without a metric the most bits, shared as in the defaults. Undefined if none. */
+/** The least loss within those bytes; without Fisher information the most bits, shared as in the defaults. Undefined if none. */
 export function chooseForBytes(choices: Choice[], mostBytes: number): Choice | undefined {
   const small = choices.filter(({ codedBytes }) => codedBytes <= mostBytes);
   if (small.length === 0) return undefined;

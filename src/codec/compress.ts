@@ -1,8 +1,6 @@
 /** A whole cache to codes. Key bits are allocated over all layers at once, so keys take two passes. */
 
-import { expectInteger } from "../errors.ts";
 import { breathe } from "../runtime/breathe.ts";
-import type { Frame } from "../runtime/heap.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { allocate, schedule } from "./allocation.ts";
 import { spanFor } from "./anchors.ts";
@@ -10,14 +8,13 @@ import type { Basis } from "./basis.ts";
 import type { CodedCache, CodedGroup, CodedLayer } from "./coded.ts";
 import { checkGeometry, rowDim } from "./geometry.ts";
 import { analyseKeys, type ChannelPlan, type CodedRange, encodeKeys, type KeyBasis } from "./key-codec.ts";
-import { allocateAllValues, weighBases, weighedVariance } from "./layer-weights.ts";
-import type { LayerMoments, LayerQueries } from "./metric.ts";
+import { metricData, putMetric, weighsValues } from "./metric-data.ts";
 import { type CodecOptions, checkOptions } from "./options.ts";
 import { checkRotary } from "./rotary.ts";
-import { type CacheSource, ELEMENT_BYTES, type ElementType, type QueryData, type TensorData } from "./source.ts";
+import { type CacheSource, ELEMENT_BYTES, type ElementType, type TensorData } from "./source.ts";
 import { commonStep } from "./steps.ts";
-import { endsOfHeads, loadTensor, putF32 } from "./tensors.ts";
-import { analyseValues, encodeValues, type ValueBasis } from "./value-codec.ts";
+import { endsOfHeads, loadTensor } from "./tensors.ts";
+import { allocateAllValues, analyseValues, encodeValues, type ValueBasis } from "./value-codec.ts";
 
 export interface Progress {
   phase: "analyse keys" | "analyse values" | "encode keys" | "encode values" | "restore";
@@ -103,12 +100,11 @@ export async function analyseAllKeys(
   const { geometry, rotary } = source;
   const range = rangeOf(source.tokenCount, options);
   return eachLayer(source, "analyse keys", work, async (layer) => {
-    const [key, query] = [await source.key(layer), await source.query?.(layer)];
-    const moments = query ? undefined : await source.queryMoments?.(layer);
+    const [key, known] = [await source.key(layer), await metricData(source, layer, options)];
     return runtime.heap.scratch((frame) => {
       const keysPtr = loadTensor(runtime, frame, `layer ${layer} key`, key, range.tokens * rowDim(geometry));
-      const queries = loadQueryMetric(runtime, frame, layer, source, query, moments);
-      return analyseKeys(runtime, geometry, rotary, options, range, keysPtr, queries);
+      const metric = putMetric(runtime, frame, layer, known, source);
+      return analyseKeys(runtime, geometry, rotary, options, range, keysPtr, metric);
     });
   });
 }
@@ -120,8 +116,7 @@ export async function compressKeys(
   options: CodecOptions,
   work: WorkOptions = {},
 ): Promise<CodedTensor[]> {
-  const found = await analyseAllKeys(runtime, source, options, work);
-  const bases = weighBases(found, source.layerWeights?.keys);
+  const bases = await analyseAllKeys(runtime, source, options, work);
   return encodeAllKeys(runtime, source, options, bases, work);
 }
 
@@ -153,10 +148,9 @@ export async function compressValues(
   options: CodecOptions,
   work: WorkOptions = {},
 ): Promise<CodedTensor[]> {
-  const { layerWeights } = source;
-  const isShared = options.entropy || layerWeights;
+  const isShared = options.entropy || weighsValues(source, options);
   const all = isShared ? await analyseAllValues(runtime, source, options, work) : undefined;
-  return encodeAllValues(runtime, source, options, all && weighBases(all, layerWeights?.values), work);
+  return encodeAllValues(runtime, source, options, all, work);
 }
 
 /** Codes of the values of every layer on bases that were found before; a layer's are found in its turn where not. */
@@ -191,10 +185,11 @@ export async function analyseAllValues(
   const { geometry } = source;
   const range = rangeOf(source.tokenCount, options);
   return eachLayer(source, "analyse values", work, async (layer) => {
-    const value = await source.value(layer);
+    const [value, known] = [await source.value(layer), await metricData(source, layer, options)];
+    const fisher = known && "fisher" in known ? known.fisher.values : undefined;
     return runtime.heap.scratch((frame) => {
       const valuesPtr = loadTensor(runtime, frame, `layer ${layer} value`, value, range.tokens * rowDim(geometry));
-      return analyseValues(runtime, geometry, options, range, valuesPtr);
+      return analyseValues(runtime, geometry, options, range, valuesPtr, fisher);
     });
   });
 }
@@ -241,7 +236,7 @@ function inSteps(bases: { basis: Basis }[][], bits: number, tokens: number): Cha
 /** Bits of every channel of every group: over all layers at once, or the schedule of the paper in each. */
 export function allocateKeys(bases: KeyBasis[][], options: CodecOptions): Uint8Array[][] {
   const all = bases.flat().map(({ basis }) => basis);
-  const spectra = all.map(weighedVariance);
+  const spectra = all.map(({ variance }) => variance);
   const dims = all.reduce((sum, basis) => sum + basis.dim, 0);
   const { schedule: widths, keyBits } = options;
   const flat = widths
@@ -265,51 +260,4 @@ export function rangeOf(tokens: number, options: Pick<CodecOptions, "sinks" | "r
 function exactEnds(tensor: TensorData, source: CacheSource, options: CodecOptions): Uint8Array {
   const tokenBytes = source.geometry.headDim * ELEMENT_BYTES[tensor.type];
   return endsOfHeads(tensor.bytes, source.geometry.kvHeads, options.sinks * tokenBytes, options.recent * tokenBytes);
-}
-
-/** What the metric is made of, in linear memory: queries where there are some, else moments, else nothing. */
-export function loadQueryMetric(
-  runtime: Runtime,
-  frame: Frame,
-  layer: number,
-  source: CacheSource,
-  query: QueryData | undefined,
-  moments: Float32Array | undefined,
-): LayerQueries | LayerMoments | undefined {
-  if (query) return loadQueries(runtime, frame, layer, query, source);
-  return moments && loadMoments(runtime, frame, layer, moments, source);
-}
-
-function loadQueries(
-  runtime: Runtime,
-  frame: Frame,
-  layer: number,
-  query: QueryData,
-  source: CacheSource,
-): LayerQueries {
-  const { kvHeads, headDim } = source.geometry;
-  const { queryHeads, count, firstToken } = query;
-  const name = `layer ${layer} query`;
-  expectInteger(`${name}: count`, count, 1, source.tokenCount);
-  expectInteger(`${name}: firstToken`, firstToken, 0, source.tokenCount - count);
-  if (!(queryHeads > 0) || queryHeads % kvHeads !== 0) {
-    throw new RangeError(`${name}: expected a multiple of ${kvHeads} query heads, got ${queryHeads}`);
-  }
-  const ptr = loadTensor(runtime, frame, name, query, queryHeads * count * headDim);
-  return { ptr, queryHeads, count, firstToken };
-}
-
-function loadMoments(
-  runtime: Runtime,
-  frame: Frame,
-  layer: number,
-  moments: Float32Array,
-  { geometry: { kvHeads, headDim }, tokenCount }: CacheSource,
-): LayerMoments {
-  const count = kvHeads * headDim * headDim;
-  const name = `layer ${layer} query moments`;
-  if (moments.length !== count) throw new RangeError(`${name}: expected ${count} elements, got ${moments.length}`);
-  const bad = moments.findIndex((x) => !Number.isFinite(x));
-  if (bad >= 0) throw new RangeError(`${name}: expected finite numbers, got ${moments[bad]} at ${bad}`);
-  return { momentsPtr: putF32(runtime.heap, frame, moments), nextToken: tokenCount };
 }

@@ -11,7 +11,7 @@ import { blockCount, countWidths, PLANE_BYTES, planeCount } from "./layout.ts";
 import type { CodecOptions } from "./options.ts";
 import type { CacheSpectra } from "./spectra.ts";
 import { codeBits, commonStep, keptAt } from "./steps.ts";
-import { allocateValues } from "./value-codec.ts";
+import { allocateAllValues } from "./value-codec.ts";
 
 export interface Forecast {
   /** Squared error that each channel of each head group is left with, by layer: (rank). */
@@ -32,8 +32,7 @@ export function forecastKeys({ keys }: CacheSpectra, options: CodecOptions, code
 export function forecastValues({ values }: CacheSpectra, options: CodecOptions, coded: number, bits: number): Forecast {
   const normBytes = () => 8 + coded;
   if (options.entropy) return inSteps(values, options, coded, bits, normBytes);
-  const widths = values.map((layer) => layer.map((basis) => allocateValues(basis, bits)));
-  return inPlanes(values, widths, options, coded, normBytes);
+  return inPlanes(values, allocateAllValues(values, bits), options, coded, normBytes);
 }
 
 /** Channels that a group keeps, with the bytes of their codes. */

@@ -13,16 +13,16 @@ import {
   encodeAllKeys,
   encodeAllValues,
   joinTensors,
-  loadQueryMetric,
   rangeOf,
   type WorkOptions,
 } from "./compress.ts";
+import { directionRoots } from "./fisher.ts";
 import { rowDim } from "./geometry.ts";
 import { latentSquares } from "./group-codec.ts";
 import { fromHalf } from "./half.ts";
 import { anchoredRows, type CodedRange, centreOf, type KeyBasis } from "./key-codec.ts";
-import { weighBases } from "./layer-weights.ts";
-import { type LayerMoments, type LayerQueries, metricRoots } from "./metric.ts";
+import { type KeyMetric, metricRoots } from "./metric.ts";
+import { metricData, putMetric } from "./metric-data.ts";
 import { type CodecOptions, checkOptions } from "./options.ts";
 import type { CacheSource } from "./source.ts";
 import { loadTensor, putF32 } from "./tensors.ts";
@@ -51,22 +51,21 @@ export async function compressOnBases(
   const range = rangeOf(source.tokenCount, options);
   const analysed = await eachLayer(source, "analyse keys", work, async (layer) => {
     const [key, value] = [await source.key(layer), await source.value(layer)];
-    const query = await source.query?.(layer);
-    const moments = query ? undefined : await source.queryMoments?.(layer);
+    const known = await metricData(source, layer, options);
     return runtime.heap.scratch((frame): { keys: KeyBasis[]; values: ValueBasis[] } => {
       const elements = range.tokens * rowDim(source.geometry);
       const keysPtr = loadTensor(runtime, frame, `layer ${layer} key`, key, elements);
-      const queries = options.metric ? loadQueryMetric(runtime, frame, layer, source, query, moments) : undefined;
-      const keys = keyBasesOn(runtime, source, layers[layer].keys, options, range, keysPtr, queries);
+      const metric = options.metric ? putMetric(runtime, frame, layer, known, source) : undefined;
+      const keys = keyBasesOn(runtime, source, layers[layer].keys, options, range, keysPtr, metric);
       const valuesPtr = loadTensor(runtime, frame, `layer ${layer} value`, value, elements);
-      const values = valueBasesOn(runtime, source, layers[layer].values, range, valuesPtr);
+      const fisher = known && "fisher" in known ? known.fisher.values : undefined;
+      const values = valueBasesOn(runtime, source, layers[layer].values, range, valuesPtr, fisher);
       return { keys, values };
     });
   });
   const [keyBases, valueBases] = [analysed.map(({ keys }) => keys), analysed.map(({ values }) => values)];
-  const weights = source.layerWeights;
-  const keys = await encodeAllKeys(runtime, source, options, weighBases(keyBases, weights?.keys), work);
-  const values = await encodeAllValues(runtime, source, options, weighBases(valueBases, weights?.values), work);
+  const keys = await encodeAllKeys(runtime, source, options, keyBases, work);
+  const values = await encodeAllValues(runtime, source, options, valueBases, work);
   return joinTensors(source, options, keys, values);
 }
 
@@ -94,7 +93,7 @@ function keyBasesOn(
   { anchorSpan }: CodecOptions,
   range: CodedRange,
   keysPtr: number,
-  queries: LayerQueries | LayerMoments | undefined,
+  metric: KeyMetric | undefined,
 ): KeyBasis[] {
   const { heap } = runtime;
   const { kvHeads, headDim } = geometry;
@@ -106,7 +105,7 @@ function keyBasesOn(
       const centre = centreOf(runtime, frame, rowsPtr, 0, range.count, dim);
       const centrePtr = putF32(heap, frame, Float32Array.from(centre, fromHalf));
       const roots =
-        queries && metricRoots(runtime, queries, group, kvHeads, headDim, rotary, anchorSpan).map(({ root }) => root);
+        metric && metricRoots(runtime, metric, group, kvHeads, headDim, rotary, anchorSpan).map(({ root }) => root);
       return {
         ...group,
         basis: basisOn(runtime, basis, { rowsPtr, rowCount: range.count, centrePtr }, dim, roots),
@@ -122,12 +121,15 @@ function valueBasesOn(
   groups: CodedGroup[],
   range: CodedRange,
   valuesPtr: number,
+  fisher: Float32Array | undefined,
 ): ValueBasis[] {
   return groups.map(({ firstHead, headCount, basis }) =>
     runtime.heap.scratch((frame) => {
       const group = { firstHead, headCount };
-      const { rowsPtr, dim } = directionsOf(runtime, frame, geometry, range, valuesPtr, group);
-      return { ...group, basis: basisOn(runtime, basis, { rowsPtr, rowCount: range.count, centrePtr: 0 }, dim) };
+      const { rowsPtr, dim, norms } = directionsOf(runtime, frame, geometry, range, valuesPtr, group);
+      const metric = fisher && directionRoots(runtime, frame, fisher, group, geometry.headDim, norms);
+      const roots = metric?.map(({ root }) => root);
+      return { ...group, basis: basisOn(runtime, basis, { rowsPtr, rowCount: range.count, centrePtr: 0 }, dim, roots) };
     }),
   );
 }

@@ -12,7 +12,7 @@ import type { Geometry } from "./geometry.ts";
 import { type CodedLatents, decodeGroup, encodeGroup, latentSquares } from "./group-codec.ts";
 import { type HeadGroup, headGroups } from "./groups.ts";
 import { fromHalf, toHalf } from "./half.ts";
-import { type LayerMoments, type LayerQueries, metricRoots } from "./metric.ts";
+import { type KeyMetric, metricRoots } from "./metric.ts";
 import type { CodecOptions } from "./options.ts";
 import type { Rotary } from "./rotary.ts";
 import { encodeGroupInSteps, type StepInput } from "./step-codec.ts";
@@ -41,15 +41,14 @@ export function analyseKeys(
   options: CodecOptions,
   range: CodedRange,
   keysPtr: number,
-  queries?: LayerQueries | LayerMoments,
+  known?: KeyMetric,
 ): KeyBasis[] {
   const { heap } = runtime;
   const { kvHeads, headDim } = geometry;
-  const plain = options.schedule !== null || !queries;
-  const useMetric = options.metric && !plain;
+  const useMetric = options.metric && options.schedule === null && known;
   const weights =
-    options.attentionWeights && !plain && !("momentsPtr" in queries)
-      ? attentionWeights(runtime, geometry, keysPtr, range.tokens, queries).subarray(
+    options.attentionWeights && options.schedule === null && known && "queryHeads" in known
+      ? attentionWeights(runtime, geometry, keysPtr, range.tokens, known).subarray(
           range.first,
           range.first + range.count,
         )
@@ -61,7 +60,7 @@ export function analyseKeys(
       const weightsPtr = weights ? putF32(heap, frame, weights) : 0;
       const centre = centreOf(runtime, frame, rowsPtr, weightsPtr, range.count, dim);
       const metric = useMetric
-        ? metricRoots(runtime, queries, group, kvHeads, headDim, rotary, options.anchorSpan)
+        ? metricRoots(runtime, known, group, kvHeads, headDim, rotary, options.anchorSpan)
         : undefined;
       const centrePtr = putF32(heap, frame, Float32Array.from(centre, fromHalf));
       const rank = options.schedule ? dim : rankFor(dim, options.keyBits);

@@ -1,29 +1,22 @@
 /**
- * What queries make of key errors: a key error e costs (q·e)^2 in the score, on average e'Me with M = E[q q'] over the
- * queries as anchored keys meet them, rotated back by the anchors. Block diagonal over kv heads. The queries are the
- * prompt's own, or those that the model is known for: their second moments before RoPE (query-moments.ts).
+ * What key errors cost: on average e'Me, with M block diagonal over kv heads and in the frame of anchored keys. Of
+ * queries a key error e costs (q·e)^2 in the score, so M = E[q q'] over queries rotated back by the anchors: the prompt's
+ * own, or those that the model is known for (query-moments.ts). Where the model's Fisher information is known
+ * (fisher.ts), M is that of the keys, and errors are in nats of the next token.
  */
-import { ConvergenceError } from "../errors.ts";
 import type { Frame } from "../runtime/heap.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { type AnchorSpan, type Anchors, anchorOf, anchorsOf } from "./anchors.ts";
 import type { HeadGroup } from "./groups.ts";
-import { eigenScratchBytes, momentScratchBytes } from "./layout.ts";
+import { momentScratchBytes } from "./layout.ts";
+import { type MetricRoot, squareRoot } from "./metric-root.ts";
 import { putRotary, type Rotary } from "./rotary.ts";
 import type { QueryData } from "./source.ts";
 
-/** Eigenvalues of M below this part of their mean are raised to it. */
-const EIGENVALUE_FLOOR = 1e-3;
 const ANCHOR_STRIDE = 128;
 const MOST_ANCHORS = 64;
 /** Odd, so that it meets all of MOST_ANCHORS places. */
 const PLACE_STRIDE = 37;
-
-/** M^½ and M^-½ of one kv head: (headDim, headDim) f64, symmetric. */
-export interface MetricRoot {
-  root: Float64Array;
-  inverse: Float64Array;
-}
 
 /** Queries of a layer in linear memory: (queryHeads, count, headDim) f32. */
 export interface LayerQueries extends Omit<QueryData, "bytes" | "type"> {
@@ -37,10 +30,20 @@ export interface LayerMoments {
   nextToken: number;
 }
 
+/** Fisher information of a layer's keys before RoPE, in linear memory: (kvHeads, headDim, headDim) f32. */
+export interface LayerFisher {
+  fisherPtr: number;
+  /** That the keys are of. */
+  tokens: number;
+}
+
+/** What there is of a layer to make the keys' metric of. */
+export type KeyMetric = LayerQueries | LayerMoments | LayerFisher;
+
 /** A root a kv head of the group. */
 export function metricRoots(
   runtime: Runtime,
-  queries: LayerQueries | LayerMoments,
+  known: KeyMetric,
   group: HeadGroup,
   kvHeads: number,
   headDim: number,
@@ -52,24 +55,27 @@ export function metricRoots(
     runtime.heap.scratch((frame) => {
       const head = group.firstHead + i;
       const momentPtr = frame.reserve(8 * headDim * headDim);
-      if ("momentsPtr" in queries) {
-        const moment = runtime.heap.f32(queries.momentsPtr + 4 * head * headDim * headDim, headDim * headDim);
-        runtime.heap.f64(momentPtr, headDim * headDim).set(moment);
-        averageOverMeetings(runtime, frame, momentPtr, meetingsBehind(queries.nextToken, anchors), anchors);
-      } else {
-        const rows = (queries.queryHeads / kvHeads) * queries.count;
+      if ("queryHeads" in known) {
+        const rows = (known.queryHeads / kvHeads) * known.count;
         const scratchPtr = frame.reserve(momentScratchBytes(headDim));
-        const rowsPtr = queries.ptr + 4 * head * rows * headDim;
-        runtime.kernels.secondMoment(momentPtr, rowsPtr, 0, 0, scratchPtr, rows, headDim);
-        const meetings = keysUpTo(queries.firstToken, anchors).map((key) => ({ turned: 0, key }));
+        runtime.kernels.secondMoment(momentPtr, known.ptr + 4 * head * rows * headDim, 0, 0, scratchPtr, rows, headDim);
+        const meetings = keysUpTo(known.firstToken, anchors).map((key) => ({ turned: 0, key }));
         if (anchors.least !== null) averageOverMeetings(runtime, frame, momentPtr, meetings, anchors);
+      } else {
+        const [ptr, meetings] =
+          "fisherPtr" in known
+            ? [known.fisherPtr, keysThemselves(known.tokens)]
+            : [known.momentsPtr, meetingsBehind(known.nextToken, anchors)];
+        const moment = runtime.heap.f32(ptr + 4 * head * headDim * headDim, headDim * headDim);
+        runtime.heap.f64(momentPtr, headDim * headDim).set(moment);
+        averageOverMeetings(runtime, frame, momentPtr, meetings, anchors);
       }
       return squareRoot(runtime, frame, momentPtr, headDim);
     }),
   );
 }
 
-/** A key that a query meets: the query is rotated on by `turned` positions and back by the key's anchors. */
+/** What meets a key is rotated on by `turned` positions and back by the key's anchors. */
 interface Meeting {
   turned: number;
   key: number;
@@ -89,6 +95,14 @@ function meetingsBehind(nextToken: number, anchors: Anchors): Meeting[] {
     turned: nextToken + ((i * PLACE_STRIDE) % MOST_ANCHORS),
     key: keys[i % keys.length],
   }));
+}
+
+/** What is known of keys before RoPE turns with them, evenly over all places in a span. */
+function keysThemselves(tokens: number): Meeting[] {
+  return Array.from({ length: MOST_ANCHORS }, (_, i) => {
+    const key = Math.floor((i * tokens) / MOST_ANCHORS) + ((i * PLACE_STRIDE) % MOST_ANCHORS);
+    return { turned: key, key };
+  });
 }
 
 /** Replaces M by the mean of R M R' over the meetings: rows are rotated by R, then, transposed, rotated again. */
@@ -124,26 +138,4 @@ function transposeInPlace(matrix: Float32Array, n: number): void {
   for (let i = 0; i < n; i++) {
     for (let j = 0; j < i; j++) [matrix[i * n + j], matrix[j * n + i]] = [matrix[j * n + i], matrix[i * n + j]];
   }
-}
-
-function squareRoot(runtime: Runtime, frame: Frame, momentPtr: number, n: number): MetricRoot {
-  const { kernels, heap } = runtime;
-  const [valuesPtr, scratchPtr] = [frame.reserve(8 * n), frame.reserve(eigenScratchBytes(n))];
-  const [vectorsPtr, transposedPtr, scaledPtr, outPtr] = [0, 0, 0, 0].map(() => frame.reserve(8 * n * n));
-  const sweeps = kernels.eigen(valuesPtr, vectorsPtr, momentPtr, scratchPtr, n);
-  if (sweeps < 0) throw new ConvergenceError(`eigenvectors of the queries' second moment: status ${sweeps}`);
-  kernels.transpose(transposedPtr, vectorsPtr, n, n);
-  const values = heap.f64(valuesPtr, n).slice();
-  const floor = Math.max((EIGENVALUE_FLOOR * values.reduce((a, b) => a + b, 0)) / n, Number.MIN_VALUE);
-  const power = (scaleOf: (value: number) => number): Float64Array => {
-    const vectors = heap.f64(vectorsPtr, n * n);
-    const scaled = heap.f64(scaledPtr, n * n);
-    for (let row = 0, i = 0; row < n; row++) {
-      const scale = scaleOf(Math.max(values[row], floor));
-      for (const end = i + n; i < end; i++) scaled[i] = vectors[i] * scale;
-    }
-    kernels.multiply(outPtr, transposedPtr, scaledPtr, n, n, n);
-    return heap.f64(outPtr, n * n).slice();
-  };
-  return { root: power(Math.sqrt), inverse: power((value) => 1 / Math.sqrt(value)) };
 }

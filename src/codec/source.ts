@@ -1,6 +1,6 @@
 /** What a cache looks like before it is compressed: tensors as engines hold them, read a layer at a time. */
+import type { FisherData } from "./fisher.ts";
 import type { Geometry } from "./geometry.ts";
-import type { LayerWeights } from "./layer-weights.ts";
 import type { Rotary } from "./rotary.ts";
 
 export type ElementType = "f32" | "f16" | "bf16";
@@ -35,8 +35,6 @@ export interface CacheSource {
   readonly model: string;
   /** Token ids of the prefix, if known: (tokenCount). */
   readonly tokens?: Int32Array;
-  /** What errors of each layer cost the model's next token, where that is known; else bits are shared out without it. */
-  readonly layerWeights?: LayerWeights;
   key(layer: number): Promise<TensorData>;
   value(layer: number): Promise<TensorData>;
   /** Queries at positions below tokenCount for the metric and the weights, or undefined where there are none. */
@@ -46,4 +44,6 @@ export interface CacheSource {
    * each kv head, (kvHeads, headDim, headDim) f32 in the dimensions' order of `rotary.layout`. For the metric alone.
    */
   queryMoments?(layer: number): Promise<Float32Array | undefined>;
+  /** What errors of keys and values cost the model's next token. Where it is known it stands before all queries. */
+  fisher?(layer: number): Promise<FisherData>;
 }

@@ -13,7 +13,7 @@ export interface CacheSpectra {
   headDim: number;
 }
 
-/** Analysis of all layers, without weights of tokens or layers, as losses are calibrated. Up to `options` bits' rank. */
+/** Analysis of all layers without weights of tokens, as losses are calibrated. Up to `options` bits' rank. */
 export async function spectraOf(
   runtime: Runtime,
   source: CacheSource,
@@ -26,5 +26,5 @@ export async function spectraOf(
   return { keys, values: values.map((layer) => layer.map(({ basis }) => basis)), headDim: source.geometry.headDim };
 }
 
-/** True where keys were analysed under the queries' metric, so that errors are in units of a logit. */
-export const hasMetric = ({ keys }: CacheSpectra): boolean => keys.every((layer) => layer[0].basis.roots !== undefined);
+/** True where errors are in nats: values have a metric by the model's Fisher information alone. */
+export const hasFisher = ({ values }: CacheSpectra): boolean => values.every((layer) => layer[0].roots !== undefined);

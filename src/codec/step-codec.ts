@@ -8,11 +8,11 @@ import { basisRows, codeBasis, pickRows } from "./basis-codes.ts";
 import type { ChannelBook } from "./coded.ts";
 import { type CodedLatents, type GroupInput, projectRows } from "./group-codec.ts";
 import { ROUNDING } from "./step-rates.ts";
-import { keptAt, ownStep } from "./steps.ts";
+import { keptAt } from "./steps.ts";
 import { encodeStream } from "./streams.ts";
 
 export interface StepInput extends Omit<GroupInput, "widths" | "minMax"> {
-  /** Common to all bases. In units of the basis, where it has no weight: the square root of its variance's. */
+  /** Common to all bases, in the square root of the variances' units. */
   step: number;
 }
 
@@ -31,9 +31,8 @@ interface Channel {
 
 export function encodeGroupInSteps(runtime: Runtime, input: StepInput): CodedLatents {
   const { heap } = runtime;
-  const { basis, rowCount } = input;
-  const kept = keptAt(basis, input.step, rowCount);
-  const step = ownStep(basis, input.step);
+  const { basis, rowCount, step } = input;
+  const kept = keptAt(basis, step, rowCount);
   const coded = codeBasis(basis, kept, input.basisTokens ?? rowCount, input.basisBits);
   return heap.scratch((frame) => {
     const rows = kept.channels.length;

@@ -24,19 +24,14 @@ function entryAt(table: readonly number[], deviation: number, onDouble: number):
 /** Variances of nothing may come out a little below 0. */
 const deviationOf = (variance: number, step: number): number => Math.sqrt(Math.max(0, variance)) / step;
 
-/** A basis whose errors count more has smaller steps. */
-export const ownStep = ({ weight }: Basis, step: number): number =>
-  weight === undefined ? step : step / Math.sqrt(weight);
-
 /** Bits a code. */
 export const rateOf = (deviation: number): number => entryAt(RATES, deviation, 1);
 /** Squared error in steps^2. */
 export const errorOf = (deviation: number): number => entryAt(ERRORS, deviation, 0);
 
 /** Channels worth their codes and their basis rows in a cache of `tokens`, and the errors of their codes. */
-export function keptAt(basis: Basis, common: number, tokens: number) {
+export function keptAt(basis: Basis, step: number, tokens: number) {
   const { variance, spread = variance, dim } = basis;
-  const step = ownStep(basis, common);
   const channels: number[] = [];
   const errors: number[] = [];
   const rowBits = (ELEMENT_BITS * dim + ROW_BITS) / tokens;
@@ -52,15 +47,13 @@ export function keptAt(basis: Basis, common: number, tokens: number) {
 }
 
 /** Bits a token of the codes of some channels. */
-export const codeBits = (basis: Basis, step: number, channels: number[]): number => {
-  const { variance, spread = variance } = basis;
-  return channels.reduce((sum, c) => sum + rateOf(deviationOf(spread[c], ownStep(basis, step))), 0);
-};
+export const codeBits = ({ variance, spread = variance }: Basis, step: number, channels: number[]): number =>
+  channels.reduce((sum, c) => sum + rateOf(deviationOf(spread[c], step)), 0);
 
 /** The common step at which the codes of all bases take `bits` an element. */
 export function commonStep(bases: Basis[], bits: number, tokens: number): number {
   const elements = bases.reduce((sum, { dim }) => sum + dim, 0);
-  const top = bases.reduce((most, { variance, weight = 1 }) => Math.max(most, weight * (variance[0] ?? 0)), 0);
+  const top = bases.reduce((most, { variance }) => Math.max(most, variance[0] ?? 0), 0);
   if (top === 0) return 1;
   const bitsAt = (step: number): number =>
     bases.reduce((sum, basis) => sum + codeBits(basis, step, keptAt(basis, step, tokens).channels), 0);

@@ -1,12 +1,14 @@
 /**
- * Values of one layer: a norm and a direction a token, so that errors stay relative to each
- * token's own size; a basis of the directions, not centred; the same allocation, books and planes as keys.
+ * Values of one layer: a norm and a direction a token, so that errors stay relative to each token's own size; a basis of
+ * the directions, not centred, under the model's Fisher information where that is known; the same allocation, books and
+ * planes as keys.
  */
 import type { Frame } from "../runtime/heap.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { allocate } from "./allocation.ts";
 import { type Basis, findBasis, rankFor } from "./basis.ts";
 import type { CodedGroup } from "./coded.ts";
+import { directionRoots } from "./fisher.ts";
 import type { Geometry } from "./geometry.ts";
 import { decodeGroup } from "./group-codec.ts";
 import { type HeadGroup, headGroups } from "./groups.ts";
@@ -29,12 +31,14 @@ export function analyseValues(
   options: CodecOptions,
   range: CodedRange,
   valuesPtr: number,
+  fisher?: Float32Array,
 ): ValueBasis[] {
   return headGroups(geometry, options.grouping).map((group) =>
     runtime.heap.scratch((frame) => {
-      const { rowsPtr, dim } = directionsOf(runtime, frame, geometry, range, valuesPtr, group);
-      const rank = rankFor(dim, options.valueBits);
-      const basis = findBasis(runtime, { rowsPtr, rowCount: range.count, dim, centrePtr: 0, weightsPtr: 0, rank });
+      const { rowsPtr, dim, norms } = directionsOf(runtime, frame, geometry, range, valuesPtr, group);
+      const metric = fisher && directionRoots(runtime, frame, fisher, group, geometry.headDim, norms);
+      const rows = { rowsPtr, rowCount: range.count, dim, centrePtr: 0, weightsPtr: 0 };
+      const basis = findBasis(runtime, { ...rows, metric, rank: rankFor(dim, options.valueBits) });
       return { ...group, basis };
     }),
   );
@@ -86,6 +90,22 @@ export const leastValueWidth = ({ dim }: Basis, valueBits: number): 1 | 2 =>
 export function allocateValues(basis: Basis, valueBits: number): Uint8Array {
   const { dim, variance } = basis;
   return allocate([variance], Math.floor(valueBits * dim), leastValueWidth(basis, valueBits))[0];
+}
+
+/**
+ * Bits of the channels of all layers' value bases: shared by what errors cost where that is known, else as many in each
+ * layer, since errors of directions say nothing of it.
+ */
+export function allocateAllValues(bases: Basis[][], valueBits: number): Uint8Array[][] {
+  const all = bases.flat();
+  if (!all.every(({ roots }) => roots)) {
+    return bases.map((layer) => layer.map((basis) => allocateValues(basis, valueBits)));
+  }
+  const spectra = all.map(({ variance }) => variance);
+  const elements = all.reduce((sum, { dim }) => sum + dim, 0);
+  const flat = allocate(spectra, Math.floor(valueBits * elements), leastValueWidth(all[0], valueBits));
+  let next = 0;
+  return bases.map((layer) => layer.map(() => flat[next++]));
 }
 
 /** Codes the norms of rows (count, dim) f32 and divides the rows by the levels that the codes stand for. */

@@ -19,12 +19,12 @@ import { type ModelProfile, withProfile } from "./profile.ts";
 export { type GgufArray, type GgufFile, type GgufTensor, type GgufValue, openGguf } from "./gguf.ts";
 export { type GgufModel, readGgufModel } from "./gguf-model.ts";
 export { type LlamaSkeleton, type LlamaState, parseLlamaState, serialiseLlamaState } from "./llama-state.ts";
-export { type ErrorWeights, type ModelProfile, readProfile, withProfile } from "./profile.ts";
+export { type ModelProfile, readProfile, withProfile } from "./profile.ts";
 
 export interface CompressStateOptions extends WorkOptions {
   /** As `readGgufModel` gave it. */
   model: GgufModel;
-  /** As `readProfile` gave it: queries of the model, which no state has. Without it there is no query metric. */
+  /** As `readProfile` gave it: what errors cost the model, or its queries, which no state has. Without it there is no metric. */
   profile?: ModelProfile;
   options?: Partial<CodecOptions>;
 }

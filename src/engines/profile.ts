@@ -1,13 +1,14 @@
 /**
- * A model's profile as a safetensors file: what its queries are like, so that caches of engines that hand out none are
- * compressed under the metric too.
+ * A model's profile as a safetensors file: what its queries are like and what errors of its keys and values cost it, so
+ * that caches are compressed under its metric whatever their engine hands out.
  *
  *   layers.N.query_moment   (kvHeads, headDim (headDim + 1) / 2) F16, upper triangles by row of E[q q'] before RoPE
  *   layers.N.query_scale    (kvHeads) F32, what they are to be multiplied by
- *   layers.N.weights        (2) F32, what squared errors of its keys and of its values count; of all layers or of none
- *   bases                   U8, an archive without tokens: bases, allocation and books; may be missing
+ *   layers.N.key_fisher, layers.N.key_fisher_scale, layers.N.value_fisher, layers.N.value_fisher_scale
+ *                           the same of the Fisher information (codec/fisher.ts); of all layers or of none
+ *   bases                   U8, an archive without tokens: bases, allocation and books
  *
- * Metadata: svdq_profile "1", model, kv_heads, head_dim, rope_layout. N is the layer's number in the model.
+ * Each of the three may be missing. Metadata: svdq_profile "1", model, kv_heads, head_dim, rope_layout. N is the layer's number in the model.
  */
 
 import type { ByteSource } from "../archive/random-access.ts";
@@ -15,9 +16,9 @@ import { decodeArchive } from "../archive/reader.ts";
 import { encodeArchive } from "../archive/writer.ts";
 import { joinChunks } from "../codec/chunks.ts";
 import type { CodedCache } from "../codec/coded.ts";
+import type { FisherData } from "../codec/fisher.ts";
 import { checkGeometry } from "../codec/geometry.ts";
 import { fromHalf, toHalf } from "../codec/half.ts";
-import type { LayerWeights } from "../codec/layer-weights.ts";
 import { momentsInLayout } from "../codec/query-moments.ts";
 import type { RotaryLayout } from "../codec/rotary.ts";
 import type { CacheSource } from "../codec/source.ts";
@@ -37,18 +38,12 @@ export interface ModelProfile {
   headDim: number;
   /** Order of the dimensions of `moments`. */
   layout: RotaryLayout;
-  /** By the layer's number in the model: (kvHeads, headDim, headDim) f32, see codec/query-moments.ts. */
+  /** By the layer's number in the model: (kvHeads, headDim, headDim) f32, see codec/query-moments.ts. May be empty. */
   moments: Map<number, Float32Array>;
-  /** By the layer's number in the model: what errors there cost, see codec/layer-weights.ts. */
-  weights?: Map<number, ErrorWeights>;
+  /** By the layer's number in the model, keys in the order of `layout`; empty where it was not measured. */
+  fisher: Map<number, FisherData>;
   /** A cache without tokens, as `createProfile` gives it. */
   bases?: CodedCache;
-}
-
-/** Of squared errors of one layer. */
-export interface ErrorWeights {
-  keys: number;
-  values: number;
 }
 
 const VERSION = "1";
@@ -79,24 +74,64 @@ async function profileOf(file: SafetensorsFile): Promise<ModelProfile> {
   if (layout !== "half-split" && layout !== "interleaved") {
     fail("metadata rope_layout", '"half-split" or "interleaved"', layout);
   }
+  const read = (number: string, part: Part) => readSquares(file, number, part, kvHeads, headDim);
   const moments = new Map<number, Float32Array>();
-  const weights = new Map<number, ErrorWeights>();
+  const fisher = new Map<number, FisherData>();
   for (const tensor of tensors.keys()) {
-    const [, number, part] = /^layers\.(0|[1-9]\d{0,4})\.(query_moment|weights)$/.exec(tensor) ?? [];
-    if (part === "query_moment") moments.set(Number(number), await readMoments(file, number, kvHeads, headDim));
-    if (part === "weights") weights.set(Number(number), await readWeights(file, number));
+    const [, number, part] = /^layers\.(0|[1-9]\d{0,4})\.(query_moment|key_fisher)$/.exec(tensor) ?? [];
+    if (part === "query_moment") moments.set(Number(number), await read(number, QUERY));
+    if (part === "key_fisher") {
+      fisher.set(Number(number), { keys: await read(number, KEY), values: await read(number, VALUE) });
+    }
   }
   const bases = tensors.has("bases") ? decodeArchive(await file.read("bases")) : undefined;
-  if (moments.size === 0 && !bases) fail("tensors", "layers.N.query_moment or bases", tensors.size);
-  return {
-    model: metadata.model ?? "",
-    kvHeads,
-    headDim,
-    layout,
-    moments,
-    ...(weights.size && { weights }),
-    ...(bases && { bases }),
-  };
+  if (moments.size + fisher.size === 0 && !bases) {
+    fail("tensors", "layers.N.query_moment, layers.N.key_fisher or bases", tensors.size);
+  }
+  return { model: metadata.model ?? "", kvHeads, headDim, layout, moments, fisher, ...(bases && { bases }) };
+}
+
+/** Names of a tensor of triangles and of their scales. */
+interface Part {
+  squares: string;
+  scales: string;
+}
+
+const QUERY: Part = { squares: "query_moment", scales: "query_scale" };
+const KEY: Part = { squares: "key_fisher", scales: "key_fisher_scale" };
+const VALUE: Part = { squares: "value_fisher", scales: "value_fisher_scale" };
+
+/** True for a file that says it is a profile. */
+export async function isProfile(source: ByteSource): Promise<boolean> {
+  const file = await openSafetensors(source);
+  await file.close();
+  return file.metadata.svdq_profile !== undefined;
+}
+
+/** Mean Fisher information of profiles of one model, in the layout of `like`; of layers that all of them have. */
+export function mergeFisher(profiles: ModelProfile[], like: Omit<ModelProfile, "bases">): ModelProfile["fisher"] {
+  const merged: ModelProfile["fisher"] = new Map();
+  for (const [i, other] of profiles.entries()) expectShape(`profiles[${i}]`, like, other);
+  for (const number of profiles[0]?.fisher.keys() ?? []) {
+    const own = profiles.flatMap(({ fisher, layout }) => {
+      const found = fisher.get(number);
+      if (!found) return [];
+      return [{ ...found, keys: momentsInLayout(found.keys, like, like.headDim / 2, layout, like.layout) }];
+    });
+    if (own.length < profiles.length) continue;
+    merged.set(number, { keys: mean(own.map(({ keys }) => keys)), values: mean(own.map(({ values }) => values)) });
+  }
+  return merged;
+}
+
+const mean = (all: Float32Array[]): Float32Array =>
+  all[0].map((_, i) => all.reduce((sum, one) => sum + one[i] / all.length, 0));
+
+type Shape = Pick<ModelProfile, "kvHeads" | "headDim">;
+
+function expectShape(what: string, expected: Shape, got: Shape): void {
+  const [own, other] = [expected, got].map(({ kvHeads, headDim }) => `${kvHeads} kv heads of ${headDim}`);
+  if (own !== other) throw new MismatchError(`${what}: expected ${own} as the others have, got ${other}`);
 }
 
 /** A tensor of a layer in the shape that it must have. */
@@ -115,34 +150,29 @@ async function readPart(
   return file.read(tensor);
 }
 
-async function readWeights(file: SafetensorsFile, number: string): Promise<ErrorWeights> {
-  const [keys, values] = new Float32Array((await readPart(file, number, "weights", "F32", [2])).buffer);
-  const bad = [keys, values].find((weight) => !(weight > 0 && weight < Infinity));
-  if (bad === undefined) return { keys, values };
-  throw new FormatError(`${file.name}: layers.${number}.weights: expected finite numbers above 0, got ${bad}`, 8);
-}
-
-async function readMoments(
+async function readSquares(
   file: SafetensorsFile,
   number: string,
+  part: Part,
   kvHeads: number,
   headDim: number,
 ): Promise<Float32Array> {
   const triangle = (headDim * (headDim + 1)) / 2;
-  const halves = new Uint16Array((await readPart(file, number, "query_moment", "F16", [kvHeads, triangle])).buffer);
-  const scales = new Float32Array((await readPart(file, number, "query_scale", "F32", [kvHeads])).buffer);
-  const moments = new Float32Array(kvHeads * headDim * headDim);
+  const halves = new Uint16Array((await readPart(file, number, part.squares, "F16", [kvHeads, triangle])).buffer);
+  const scales = new Float32Array((await readPart(file, number, part.scales, "F32", [kvHeads])).buffer);
+  const squares = new Float32Array(kvHeads * headDim * headDim);
   for (let head = 0, i = 0; head < kvHeads; head++) {
-    const square = moments.subarray(head * headDim * headDim, (head + 1) * headDim * headDim);
+    const square = squares.subarray(head * headDim * headDim, (head + 1) * headDim * headDim);
     for (let a = 0; a < headDim; a++) {
       for (let b = a; b < headDim; b++, i++) {
         square[a * headDim + b] = square[b * headDim + a] = fromHalf(halves[i]) * scales[head];
       }
     }
   }
-  const bad = moments.findIndex((x) => !Number.isFinite(x));
-  if (bad < 0) return moments;
-  throw new FormatError(`${file.name}: layers.${number}.query_moment: expected finite numbers, got ${moments[bad]}`, 8);
+  const bad = squares.findIndex((x) => !Number.isFinite(x));
+  if (bad < 0) return squares;
+  const name = `layers.${number}.${part.squares}`;
+  throw new FormatError(`${file.name}: ${name}: expected finite numbers, got ${squares[bad]}`, 8);
 }
 
 /** Writes a profile in one step. Node, Deno and Bun only. */
@@ -151,18 +181,19 @@ export async function writeProfile(
   profile: ModelProfile,
   options: { signal?: AbortSignal } = {},
 ): Promise<void> {
-  const { model, kvHeads, headDim, layout, moments, weights, bases } = profile;
+  const { model, kvHeads, headDim, layout, moments, fisher, bases } = profile;
   const tensors: TensorToWrite[] = [];
-  for (const [number, square] of moments) {
-    const { halves, scales } = packedMoments(square, kvHeads, headDim);
-    const put = (part: string, dtype: Dtype, shape: number[], { buffer }: Uint16Array | Float32Array) =>
-      tensors.push({ name: `layers.${number}.${part}`, dtype, shape, read: async () => new Uint8Array(buffer) });
-    put("query_moment", "F16", [kvHeads, (headDim * (headDim + 1)) / 2], halves);
-    put("query_scale", "F32", [kvHeads], scales);
-  }
-  for (const [number, { keys, values }] of weights ?? []) {
-    const bytes = new Uint8Array(Float32Array.of(keys, values).buffer);
-    tensors.push({ name: `layers.${number}.weights`, dtype: "F32", shape: [2], read: async () => bytes });
+  const put = (number: number, part: Part, squares: Float32Array): void => {
+    const { halves, scales } = packedSquares(squares, kvHeads, headDim);
+    const add = (name: string, dtype: Dtype, shape: number[], { buffer }: Uint16Array | Float32Array) =>
+      tensors.push({ name: `layers.${number}.${name}`, dtype, shape, read: async () => new Uint8Array(buffer) });
+    add(part.squares, "F16", [kvHeads, (headDim * (headDim + 1)) / 2], halves);
+    add(part.scales, "F32", [kvHeads], scales);
+  };
+  for (const [number, squares] of moments) put(number, QUERY, squares);
+  for (const [number, { keys, values }] of fisher) {
+    put(number, KEY, keys);
+    put(number, VALUE, values);
   }
   if (bases) {
     const bytes = joinChunks(encodeArchive(bases));
@@ -179,11 +210,11 @@ export async function writeProfile(
 }
 
 /** Upper triangles in f16, divided by the largest element of each head. */
-function packedMoments(moments: Float32Array, kvHeads: number, headDim: number) {
+function packedSquares(squares: Float32Array, kvHeads: number, headDim: number) {
   const halves = new Uint16Array((kvHeads * headDim * (headDim + 1)) / 2);
   const scales = new Float32Array(kvHeads);
   for (let head = 0, i = 0; head < kvHeads; head++) {
-    const square = moments.subarray(head * headDim * headDim, (head + 1) * headDim * headDim);
+    const square = squares.subarray(head * headDim * headDim, (head + 1) * headDim * headDim);
     scales[head] = square.reduce((top, x) => Math.max(top, Math.abs(x)), 0);
     for (let a = 0; a < headDim; a++) {
       for (let b = a; b < headDim; b++)
@@ -193,16 +224,9 @@ function packedMoments(moments: Float32Array, kvHeads: number, headDim: number) 
   return { halves, scales };
 }
 
-/** What the profile says of a cache's layers, where it says it of all. */
-function layerWeights({ layerNumbers }: CacheSource, { weights }: ModelProfile): LayerWeights | undefined {
-  const found = layerNumbers.flatMap((number) => weights?.get(number) ?? []);
-  if (found.length < layerNumbers.length) return undefined;
-  return { keys: found.map(({ keys }) => keys), values: found.map(({ values }) => values) };
-}
-
 /**
- * The cache with the profile's queries where it has none of its own, and with its weights of layers. MismatchError where the profile is of a model of
- * another shape, or lacks a layer.
+ * The cache with what the profile knows: the model's Fisher information, or else its queries where the cache has none of
+ * its own. MismatchError where the profile is of a model of another shape, or knows neither of a layer.
  */
 export function withProfile(source: CacheSource, profile: ModelProfile): CacheSource {
   const { geometry, rotary, layerNumbers } = source;
@@ -210,24 +234,20 @@ export function withProfile(source: CacheSource, profile: ModelProfile): CacheSo
   if (describe(profile) !== describe(geometry)) {
     throw new MismatchError(`profile: expected ${describe(geometry)} as the cache has, got ${describe(profile)}`);
   }
+  const inLayout = (squares: Float32Array): Float32Array =>
+    momentsInLayout(squares, geometry, rotary.frequencies.length, profile.layout, rotary.layout);
+  const of = <T>(known: Map<number, T>, layer: number): T => known.get(layerNumbers[layer]) as T;
+  if (layerNumbers.every((number) => profile.fisher.has(number))) {
+    const fisherOf = (layer: number): FisherData => {
+      const { keys, values } = of(profile.fisher, layer);
+      return { keys: inLayout(keys), values };
+    };
+    return { ...source, fisher: async (layer) => fisherOf(layer) };
+  }
   const missing = layerNumbers.find((number) => !profile.moments.has(number));
   if (missing !== undefined) {
-    throw new MismatchError(
-      `profile: expected queries of layer ${missing}, got those of ${profile.moments.size} others`,
-    );
+    const known = Math.max(profile.moments.size, profile.fisher.size);
+    throw new MismatchError(`profile: expected queries of layer ${missing}, got those of ${known} others`);
   }
-  const pairs = rotary.frequencies.length;
-  const weights = layerWeights(source, profile);
-  return {
-    ...source,
-    ...(weights && { layerWeights: weights }),
-    queryMoments: async (layer) =>
-      momentsInLayout(
-        profile.moments.get(layerNumbers[layer]) as Float32Array,
-        geometry,
-        pairs,
-        profile.layout,
-        rotary.layout,
-      ),
-  };
+  return { ...source, queryMoments: async (layer) => inLayout(of(profile.moments, layer)) };
 }

@@ -62,7 +62,7 @@ async function sampleOf(runtime: Runtime, file: SafetensorsFile): Promise<QueryS
     moments.set(Number(number), momentsOf(runtime, query, { kvHeads, headDim }));
   }
   if (moments.size === 0) fail("tensors", "layers.N.query", `${file.tensors.size} others`);
-  return { model: file.metadata.model ?? "", kvHeads, headDim, layout, moments, count };
+  return { model: file.metadata.model ?? "", kvHeads, headDim, layout, moments, fisher: new Map(), count };
 }
 
 /** Moments of all queries of a dump, turned back by their positions; undefined where it has none. */
@@ -77,7 +77,7 @@ export async function queriesOfDump(runtime: Runtime, dump: Dump): Promise<Query
     moments.set(number, momentsOf(runtime, query, geometry, rotary));
   }
   const { kvHeads, headDim } = geometry;
-  return { model, kvHeads, headDim, layout: rotary.layout, moments, count };
+  return { model, kvHeads, headDim, layout: rotary.layout, moments, fisher: new Map(), count };
 }
 
 /** Samples as one, each by its number of queries. Layers that not all of them have are left out. */
@@ -104,5 +104,5 @@ export function mergeSamples(samples: QuerySample[]): ModelProfile {
     moments.set(number, mean);
   }
   if (moments.size === 0) throw new UnsupportedError("samples: expected a layer that all of them have, got none");
-  return { model, kvHeads, headDim, layout, moments };
+  return { model, kvHeads, headDim, layout, moments, fisher: new Map() };
 }

@@ -1,15 +1,15 @@
 /** `svdq compress --ratio` and `--target-kl`: what they choose and say, and what they refuse. */
-import { statSync, writeFileSync } from "node:fs";
+import { statSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { readArchive } from "../../src/archive/reader.ts";
 import { hasStreams } from "../../src/codec/coded.ts";
 import { testDirectory } from "../support/directory.ts";
-import { TinyDump } from "../support/tiny-dump.ts";
 import { FIXTURE, svdq, svdqJson } from "./cli.ts";
 
 const pathOf = testDirectory();
 const SMOLLM2 = "test/fixtures/smollm2.profile";
-const compress = (...flags: string[]) => svdqJson("compress", FIXTURE, "-o", pathOf("a.svdq"), ...flags);
+const known = ["--profile", SMOLLM2];
+const compress = (...flags: string[]) => svdqJson("compress", FIXTURE, "-o", pathOf("a.svdq"), ...known, ...flags);
 
 describe("--ratio", () => {
   it.each([[4], [6], [8], [6, "--entropy"], [9, "--entropy"]])(
@@ -23,8 +23,8 @@ describe("--ratio", () => {
     },
   );
 
-  it("works without a metric, and says that it then knows less", async () => {
-    const { code, stdout } = await svdq(["compress", FIXTURE, "-o", pathOf("a"), "--ratio", "6", "--no-metric"]);
+  it("works without a profile, and says that it then knows less", async () => {
+    const { code, stdout } = await svdq(["compress", FIXTURE, "-o", pathOf("a"), "--ratio", "6"]);
     expect(code).toBe(0);
     expect(stdout).toMatch(/^chosen +[\d.]+ bits for keys, [\d.]+ for values: shared as in the defaults, because/m);
   });
@@ -40,11 +40,11 @@ describe("--ratio", () => {
 
 describe("--target-kl", () => {
   it("takes fewer bytes for a looser target, and says what it chose and expects", async () => {
-    const [loose, close] = [await compress("--target-kl", "0.03"), await compress("--target-kl", "0.004")];
+    const [loose, close] = [await compress("--target-kl", "0.003"), await compress("--target-kl", "0.0006")];
     expect(loose.totalBytes).toBeLessThan(close.totalBytes);
-    expect(loose.chosen.expectedKl).toBeLessThanOrEqual(0.03);
-    expect(close.chosen.expectedKl).toBeLessThanOrEqual(0.004);
-    const { stdout } = await svdq(["compress", FIXTURE, "-o", pathOf("a"), "--target-kl", "0.03"]);
+    expect(loose.chosen.expectedKl).toBeLessThanOrEqual(0.003);
+    expect(close.chosen.expectedKl).toBeLessThanOrEqual(0.0006);
+    const { stdout } = await svdq(["compress", FIXTURE, "-o", pathOf("a"), ...known, "--target-kl", "0.003"]);
     const { keyBits, valueBits, expectedKl } = loose.chosen;
     expect(stdout).toContain(
       `chosen  ${keyBits} bits for keys, ${valueBits} for values; expected KL of the next token ${expectedKl.toPrecision(2)} nats`,
@@ -53,27 +53,21 @@ describe("--target-kl", () => {
 
   it("takes fewer bytes at entropy", async () => {
     const [planes, entropy] = [
-      await compress("--target-kl", "0.01"),
-      await compress("--target-kl", "0.01", "--entropy"),
+      await compress("--target-kl", "0.001"),
+      await compress("--target-kl", "0.001", "--entropy"),
     ];
-    expect(entropy.chosen.expectedKl).toBeLessThanOrEqual(0.01);
+    expect(entropy.chosen.expectedKl).toBeLessThanOrEqual(0.001);
     expect(entropy.totalBytes).toBeLessThan(0.95 * planes.totalBytes);
     expect((await readArchive(pathOf("a.svdq"))).layers.every(hasStreams)).toBe(true);
   });
 
-  it("wants queries or a profile", async () => {
-    const dump = new TinyDump({ tokens: 200 });
-    for (const name of Object.keys(dump.tensors)) if (name.endsWith("query")) delete dump.tensors[name];
-    writeFileSync(pathOf("dump"), dump.bytes());
-    const args = ["compress", pathOf("dump"), "-o", pathOf("a"), "--target-kl", "0.01"];
+  it("wants a profile with Fisher information", async () => {
+    const args = ["compress", FIXTURE, "-o", pathOf("a"), "--target-kl", "0.01"];
     const none = await svdq(args);
     expect(none).toMatchObject({ code: 2, stdout: "" });
-    expect(none.stderr).toMatch(
-      /--target-kl: expected queries in the dump or a --profile of the model, got neither\n$/,
-    );
-    const off = await svdq(["compress", FIXTURE, "-o", pathOf("a"), "--target-kl", "0.01", "--no-metric"]);
+    expect(none.stderr).toMatch(/--target-kl: expected a --profile with the model's Fisher information, got none\n$/);
+    const off = await svdq([...args, ...known, "--no-metric"]);
     expect(off.stderr).toMatch(/got --no-metric\n$/);
-    expect((await compress("--target-kl", "0.02", "--profile", SMOLLM2)).chosen.expectedKl).toBeLessThan(0.02);
   });
 
   it.each([

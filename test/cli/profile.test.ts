@@ -28,7 +28,27 @@ describe("profile", () => {
     expect([...moments.keys()]).toEqual([5, 20]);
     expect(bases).toMatchObject({ tokenCount: 0, anchorSpan: 256 });
     const { stdout } = await svdq(["profile", FIXTURE, "-o", out]);
-    expect(stdout).toMatch(/^to .* bytes, queries alone$/m);
+    expect(stdout).toMatch(/^to .* bytes, queries$/m);
+  });
+
+  it("joins queries and the Fisher information of other profiles", async () => {
+    const out = pathOf("joined.profile");
+    const result = await svdqJson("profile", FIXTURE, SMOLLM2, SMOLLM2, "-o", out);
+    expect(result).toMatchObject({ layers: 30, fisher: 2, bases: false });
+    const [joined, one] = [await readProfile(out), await readProfile(SMOLLM2)];
+    expect([...joined.moments.keys()]).toEqual([5, 20]);
+    // The mean of two that are alike.
+    expect(joined.fisher).toEqual(one.fisher);
+    const { stdout } = await svdq(["profile", SMOLLM2, "-o", out]);
+    expect(stdout).toMatch(/^to .* bytes, Fisher information$/m);
+    expect((await readProfile(out)).moments.size).toBe(0);
+  });
+
+  it("refuses a profile without Fisher information among the files", async () => {
+    await svdqJson("profile", FIXTURE, "-o", pathOf("queries.profile"));
+    const outcome = await svdq(["profile", pathOf("queries.profile"), "-o", pathOf("p")]);
+    expect(outcome).toMatchObject({ code: 3, stdout: "" });
+    expect(outcome.stderr).toContain("queries.profile: expected Fisher information, got a profile without");
   });
 
   it("refuses dumps without queries, and bases of none", async () => {

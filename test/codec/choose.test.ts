@@ -3,32 +3,36 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { bytesOf, totalBytes } from "../../src/codec/bytes.ts";
 import { type Choice, choicesOf, chooseForBytes, chooseForKl } from "../../src/codec/choose.ts";
 import { compress, rangeOf } from "../../src/codec/compress.ts";
-import { calibrationOf, checkTargetKl, expectedKl, weighed } from "../../src/codec/expected-kl.ts";
+import { checkTargetKl, expectedKl, klOfErrors } from "../../src/codec/expected-kl.ts";
 import { checkOptions } from "../../src/codec/options.ts";
 import type { CacheSource } from "../../src/codec/source.ts";
-import { hasMetric, spectraOf } from "../../src/codec/spectra.ts";
+import { hasFisher, spectraOf } from "../../src/codec/spectra.ts";
+import { readProfile, withProfile } from "../../src/engines/profile.ts";
 import { UnsupportedError } from "../../src/errors.ts";
 import type { Runtime } from "../../src/runtime/runtime.ts";
 import { openFixture } from "../support/live-cache.ts";
 import { PLATFORMS } from "../support/platforms.ts";
 
+/** The fixture has two of the layers whose errors sum up. */
+const TARGETS = [0.003, 0.001, 0.0003];
 const options = checkOptions({ keyBits: 4, valueBits: 4 });
 let runtime: Runtime;
 let source: CacheSource;
-/** Without a metric, in planes. */
+/** Without Fisher information, in planes. */
 let plain: Choice[];
 const choicesBy: Record<string, Choice[]> = {};
 
 beforeAll(async () => {
   runtime = await PLATFORMS[2].create();
-  source = await openFixture();
+  const dump = await openFixture();
+  source = withProfile(dump, await readProfile("test/fixtures/smollm2.profile"));
   const coded = rangeOf(source.tokenCount, options).count;
   const spectra = await spectraOf(runtime, source, options);
-  expect(hasMetric(spectra)).toBe(true);
+  expect(hasFisher(spectra)).toBe(true);
   choicesBy.planes = choicesOf(spectra, options, coded);
   choicesBy.entropy = choicesOf(spectra, { ...options, entropy: true }, coded);
-  const blind = await spectraOf(runtime, source, { ...options, metric: false });
-  expect(hasMetric(blind)).toBe(false);
+  const blind = await spectraOf(runtime, dump, options);
+  expect(hasFisher(blind)).toBe(false);
   plain = choicesOf(blind, options, coded);
 });
 
@@ -65,7 +69,7 @@ describe.each(["planes", "entropy"])("choices in %s", (coder) => {
     }
   });
 
-  it.each([0.05, 0.01, 0.003])("for a KL of %s: the fewest bytes that are expected to keep it", (target) => {
+  it.each(TARGETS)("for a KL of %s: the fewest bytes that are expected to keep it", (target) => {
     const choices = choicesBy[coder];
     const chosen = chooseForKl(choices, target);
     expect(chosen.expectedKl!).toBeLessThanOrEqual(target);
@@ -77,14 +81,14 @@ describe.each(["planes", "entropy"])("choices in %s", (coder) => {
 });
 
 it("at entropy reach the same KL in fewer bytes", () => {
-  for (const target of [0.05, 0.01, 0.003]) {
+  for (const target of TARGETS) {
     const [planes, entropy] = ["planes", "entropy"].map((coder) => chooseForKl(choicesBy[coder], target).codedBytes);
     expect(entropy / planes).toBeLessThan(0.9);
   }
 });
 
 describe("for a KL", () => {
-  it("refuses without a metric, and what no bits give", () => {
+  it("refuses without Fisher information, and what no bits give", () => {
     expect(() => chooseForKl(plain, 0.01)).toThrow(UnsupportedError);
     expect(() => chooseForKl(choicesBy.planes, 1e-9)).toThrow(/^targetKl: expected at least .*, got 1e-9$/);
     for (const bad of [0, -1, 0.2, Number.NaN])
@@ -101,7 +105,7 @@ describe("for bytes", () => {
     expect(chooseForBytes(choicesBy.planes, 10)).toBeUndefined();
   });
 
-  it("without a metric shares bits as the defaults do and expects nothing", () => {
+  it("without Fisher information shares bits as the defaults do and expects nothing", () => {
     const chosen = chooseForBytes(plain, at(1.25, 2).codedBytes)!;
     expect(chosen.expectedKl).toBeNull();
     expect(chosen.keyBits / chosen.valueBits).toBeGreaterThan(0.5);
@@ -109,22 +113,16 @@ describe("for bytes", () => {
   });
 });
 
-describe.each([
-  // Errors weigh (own / reference)^-1.5 in planes, ^-1 at entropy: a quarter of the errors at 2 bits eight or four times.
-  { entropy: false, aQuarterWeighs: 8 },
-  { entropy: true, aQuarterWeighs: 4 },
-])("the expected KL, entropy: $entropy", ({ entropy, aQuarterWeighs }) => {
-  const calibration = calibrationOf({ entropy });
+describe("the expected KL", () => {
+  it("is half of the errors' sum, of all layers, groups and channels", () => {
+    const errors = [[Float64Array.of(1, 2), Float64Array.of(4)], [Float64Array.of(8)]];
+    expect(klOfErrors(errors)).toBe(7.5);
+  });
 
-  it("grows with both errors, and where the text repeats itself", () => {
-    const own = { keyKl: 0.01, valueError: 0.02 };
-    const klOf = (keyKl: number, valueError: number, of = own) => expectedKl({ keyKl, valueError }, of, calibration);
-    const base = klOf(0.02, 0.03);
-    expect(klOf(0.03, 0.03)).toBeGreaterThan(base);
-    expect(klOf(0.02, 0.04)).toBeGreaterThan(base);
-    expect(klOf(0.02, 0.03, { ...own, keyKl: 0.005 })).toBeGreaterThan(base);
-    expect(klOf(0, 0)).toBe(0);
-    const weight = (keyKl: number) => weighed({ keyKl: 1, valueError: 1 }, { ...own, keyKl }, calibration).keyKl;
-    expect(weight(own.keyKl / 4) / weight(own.keyKl)).toBeCloseTo(aQuarterWeighs, 10);
+  it("grows with errors of keys and of values, and is 0 without any", () => {
+    const base = expectedKl(0.01, 0.02);
+    expect(expectedKl(0.02, 0.02)).toBeGreaterThan(base);
+    expect(expectedKl(0.01, 0.03)).toBeGreaterThan(base);
+    expect(expectedKl(0, 0)).toBe(0);
   });
 });

@@ -1,7 +1,8 @@
 /** The queries' metric: roots of second moments, averaged over anchors, against plain sums. */
 import { beforeAll, describe, expect, it } from "vitest";
 import type { AnchorSpan } from "../../src/codec/anchors.ts";
-import { type MetricRoot, metricRoots } from "../../src/codec/metric.ts";
+import { metricRoots } from "../../src/codec/metric.ts";
+import type { MetricRoot } from "../../src/codec/metric-root.ts";
 import { frequenciesOf, type Rotary, type RotaryLayout } from "../../src/codec/rotary.ts";
 import { putF32 } from "../../src/codec/tensors.ts";
 import { ConvergenceError } from "../../src/errors.ts";
@@ -129,6 +130,28 @@ describe("roots of the metric", () => {
       return moment;
     };
     for (const [head, root] of roots.entries()) expect(worst(square(root), expected(head))).toBeLessThan(F32_EIGEN);
+  });
+
+  it.each<[AnchorSpan, RotaryLayout]>([
+    [1, "half-split"],
+    [256, "interleaved"],
+    [null, "half-split"],
+  ])("of Fisher information turn as anchored keys do, span %s, %s", (anchorSpan, layout) => {
+    const rotary = rotaryOf(layout);
+    const squares = Array.from({ length: KV_HEADS }, (_, head) => [...plainMoment(head, [0], rotary)]).flat();
+    const tokens = 6400;
+    const roots = runtime.heap.scratch((frame) => {
+      const fisherPtr = putF32(runtime.heap, frame, Float32Array.from(squares));
+      const group = { firstHead: 0, headCount: KV_HEADS };
+      return metricRoots(runtime, { fisherPtr, tokens }, group, KV_HEADS, DIM, rotary, anchorSpan);
+    });
+    // One key in a hundred, each at another place of 64: what is left of it is its place in the span.
+    const keys = Array.from({ length: 64 }, (_, i) => 100 * i + ((37 * i) % 64));
+    const turns = keys.map((key) => (anchorSpan === null ? key : key % (anchorSpan as number)));
+    for (const [head, root] of roots.entries()) {
+      const anchors = turns.map((turned) => -turned);
+      expect(worst(square(root), plainMoment(head, anchors, rotary))).toBeLessThan(F32_EIGEN);
+    }
   });
 
   it("of queries that never look somewhere are floored at a thousandth of the mean", () => {

@@ -3,14 +3,15 @@ import { writeFileSync } from "node:fs";
 import { beforeAll, describe, expect, it } from "vitest";
 import { compress } from "../../src/codec/compress.ts";
 import { fromHalf } from "../../src/codec/half.ts";
-import { momentsOf } from "../../src/codec/query-moments.ts";
+import { momentsInLayout, momentsOf } from "../../src/codec/query-moments.ts";
 import type { CacheSource } from "../../src/codec/source.ts";
-import { type ModelProfile, readProfile, withProfile, writeProfile } from "../../src/engines/profile.ts";
+import { type ModelProfile, mergeFisher, readProfile, withProfile, writeProfile } from "../../src/engines/profile.ts";
 import { isQuerySample, mergeSamples, readQuerySample } from "../../src/engines/query-sample.ts";
 import { FormatError, MismatchError } from "../../src/errors.ts";
 import type { Runtime } from "../../src/runtime/runtime.ts";
 import { testDirectory } from "../support/directory.ts";
 import { worst } from "../support/linear-algebra.ts";
+import { noise } from "../support/noise.ts";
 import { PLATFORMS } from "../support/platforms.ts";
 import { TinyCache } from "../support/tiny-cache.ts";
 import { TinyDump } from "../support/tiny-dump.ts";
@@ -32,32 +33,61 @@ async function profileOf(cache: TinyCache): Promise<ModelProfile> {
     const query = await cache.query(layer);
     moments.set(number, momentsOf(runtime, query!, cache.geometry, cache.rotary));
   }
-  return { model: "tiny", kvHeads: 2, headDim: 32, layout: cache.rotary.layout, moments };
+  return { model: "tiny", kvHeads: 2, headDim: 32, layout: cache.rotary.layout, moments, fisher: new Map() };
+}
+
+/** Positive matrices that differ by layer, kind and head. */
+function fisherOf({ layerNumbers }: TinyCache): ModelProfile["fisher"] {
+  const squares = (seed: number): Float32Array => {
+    const rows = noise(2 * 32 * 40, seed);
+    return Float32Array.from({ length: 2 * 32 * 32 }, (_, i) => {
+      const [head, a, b] = [Math.floor(i / 1024), Math.floor(i / 32) % 32, i % 32];
+      let sum = 0;
+      for (let row = 0; row < 40; row++) sum += rows[(head * 40 + row) * 32 + a] * rows[(head * 40 + row) * 32 + b];
+      return sum;
+    });
+  };
+  return new Map(layerNumbers.map((number) => [number, { keys: squares(number), values: squares(100 + number) }]));
 }
 
 describe("a profile", () => {
   it("comes back from its file within f16, bases too", async () => {
     const cache = new TinyCache({ queries: 20 });
     const bases = await compress(runtime, cache, { recent: 8 });
-    const weights = new Map(cache.layerNumbers.map((number, i) => [number, { keys: 2 ** i, values: 0.75 }]));
-    const profile = { ...(await profileOf(cache)), weights, bases };
+    const profile = { ...(await profileOf(cache)), fisher: fisherOf(cache), bases };
     await writeProfile(pathOf("p"), profile);
     const back = await readProfile(pathOf("p"));
     expect(back).toMatchObject({ model: "tiny", kvHeads: 2, headDim: 32, layout: "half-split" });
-    for (const [number, moments] of profile.moments) {
-      const top = moments.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
-      expect(worst(back.moments.get(number)!, moments)).toBeLessThan(top * 2 ** -11);
+    const expectNear = (got: Float32Array | undefined, squares: Float32Array): void => {
+      const top = squares.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
+      expect(worst(got!, squares)).toBeLessThan(top * 2 ** -11);
+    };
+    for (const [number, moments] of profile.moments) expectNear(back.moments.get(number), moments);
+    for (const [number, { keys, values }] of profile.fisher) {
+      expectNear(back.fisher.get(number)?.keys, keys);
+      expectNear(back.fisher.get(number)?.values, values);
     }
     expect(back.bases).toEqual(bases);
-    expect(back.weights).toEqual(weights);
-    expect(withProfile(withoutQueries(cache), back).layerWeights).toEqual({ keys: [1, 2], values: [0.75, 0.75] });
+    expect((await withProfile(cache, back).fisher?.(1))?.keys).toEqual(back.fisher.get(cache.layerNumbers[1])?.keys);
   });
 
-  it("has weights for caches of layers that it knows all of", async () => {
+  it("has Fisher information for caches of layers that it knows all of", async () => {
     const cache = new TinyCache({ queries: 20 });
-    const weights = new Map([[cache.layerNumbers[0], { keys: 2, values: 3 }]]);
-    const source = withProfile(withoutQueries(cache), { ...(await profileOf(cache)), weights });
-    expect(source.layerWeights).toBeUndefined();
+    const fisher = new Map([...fisherOf(cache)].slice(1));
+    const source = withProfile(withoutQueries(cache), { ...(await profileOf(cache)), fisher });
+    expect(source.fisher).toBeUndefined();
+    expect(source.queryMoments).toBeDefined();
+  });
+
+  it("turns Fisher information of keys, not of values, to the layout of the cache", async () => {
+    const cache = new TinyCache({ layout: "interleaved" });
+    const fisher = fisherOf(cache);
+    const profile = { ...(await profileOf(new TinyCache({ queries: 20 }))), fisher };
+    const known = fisher.get(cache.layerNumbers[0])!;
+    const got = await withProfile(cache, profile).fisher?.(0);
+    expect(got?.keys).toEqual(momentsInLayout(known.keys, cache.geometry, 16, "half-split", "interleaved"));
+    expect(got?.keys).not.toEqual(known.keys);
+    expect(got?.values).toEqual(known.values);
   });
 
   it("gives a cache without queries most of what its queries would", async () => {
@@ -101,7 +131,11 @@ describe("a profile", () => {
 
   it.each<[string, (dump: TinyDump) => void, string]>([
     ["a dump", () => undefined, 'metadata svdq_profile: expected "1", got nothing'],
-    ["no layer", (d) => Object.assign(d.metadata, GOOD), "tensors: expected layers.N.query_moment or bases, got 6"],
+    [
+      "no layer",
+      (d) => Object.assign(d.metadata, GOOD),
+      "tensors: expected layers.N.query_moment, layers.N.key_fisher or bases, got 6",
+    ],
     [
       "a layout",
       (d) => Object.assign(d.metadata, GOOD, { rope_layout: "x" }),
@@ -117,12 +151,13 @@ describe("a profile", () => {
       "layers.0.query_moment: expected F16 [2, 528]",
     ],
     [
-      "a weight of nothing",
+      "Fisher information of keys alone",
       (d) => {
         Object.assign(d.metadata, GOOD);
-        d.tensors["layers.0.weights"] = { dtype: "F32", shape: [2], bytes: new Uint8Array(8) };
+        d.tensors["layers.0.key_fisher"] = { dtype: "F16", shape: [2, 528], bytes: new Uint8Array(2 * 2 * 528) };
+        d.tensors["layers.0.key_fisher_scale"] = { dtype: "F32", shape: [2], bytes: new Uint8Array(8) };
       },
-      "layers.0.weights: expected finite numbers above 0, got 0",
+      "layers.0.value_fisher: expected F16 [2, 528], got nothing",
     ],
   ])("refuses a file with %s for a profile", async (_, change, message) => {
     const dump = new TinyDump();
@@ -135,6 +170,46 @@ describe("a profile", () => {
 });
 
 const GOOD = { svdq_profile: "1", kv_heads: "2", head_dim: "32", rope_layout: "half-split" };
+
+describe("Fisher information of several profiles", () => {
+  const empty = { model: "", kvHeads: 2, headDim: 32, layout: "half-split" as const, moments: new Map() };
+
+  it("is their mean, of layers that all have, keys in one layout", () => {
+    const cache = new TinyCache();
+    const [own, other] = [fisherOf(cache), fisherOf(new TinyCache({ layers: 1 }))];
+    const turned = new Map(
+      [...other].map(([number, { keys, values }]) => [
+        number,
+        {
+          keys: momentsInLayout(keys, cache.geometry, 16, "half-split", "interleaved"),
+          values: values.map((x) => 3 * x),
+        },
+      ]),
+    );
+    const merged = mergeFisher(
+      [
+        { ...empty, fisher: own },
+        { ...empty, layout: "interleaved", fisher: turned },
+      ],
+      { ...empty, fisher: new Map() },
+    );
+    const [number] = cache.layerNumbers;
+    expect([...merged.keys()]).toEqual([number]);
+    expect(worst(merged.get(number)!.keys, own.get(number)!.keys)).toBeLessThan(1e-4);
+    expect(
+      worst(
+        merged.get(number)!.values,
+        own.get(number)!.values.map((x) => 2 * x),
+      ),
+    ).toBeLessThan(1e-4);
+  });
+
+  it("is of models of one shape", () => {
+    const one = { ...empty, fisher: new Map() };
+    expect(() => mergeFisher([one, { ...one, kvHeads: 1 }], one)).toThrow(MismatchError);
+    expect(mergeFisher([], one).size).toBe(0);
+  });
+});
 
 describe("a sample of queries", () => {
   const sample = (metadata: Record<string, string>): Uint8Array<ArrayBuffer> => {
