@@ -47,7 +47,7 @@ export interface Difference {
   top1: number;
 }
 
-/** Gathers over tokens, over texts too. */
+/** Gathers over tokens; over texts by `join`. */
 export class Measures {
   readonly #divergences: number[] = [];
   #agreed = 0;
@@ -59,6 +59,13 @@ export class Measures {
     this.#divergences.push(divergence(exact, got));
     if (top(exact) === top(got)) this.#agreed++;
     this.#lost += Math.log(Math.max(exact[next], LEAST)) - Math.log(Math.max(got[next], LEAST));
+  }
+
+  /** Takes over what another has gathered. */
+  join(other: Measures): void {
+    this.#divergences.push(...other.#divergences);
+    this.#agreed += other.#agreed;
+    this.#lost += other.#lost;
   }
 
   result(): Difference {
