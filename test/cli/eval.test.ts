@@ -2,15 +2,16 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { beforeEach, describe, expect, it } from "vitest";
+import { writeProfile } from "../../src/engines/profile.ts";
 import { EVAL_METHODS } from "../../src/evaluation/eval/methods.ts";
 import { findNodeLlama } from "../../src/evaluation/eval/node-llama-cpp.ts";
 import type { EvalRow } from "../../src/evaluation/eval/report.ts";
 import { testDirectory } from "../support/directory.ts";
 import { FakeEngine } from "../support/fake-engine.ts";
-import { TinyDump } from "../support/tiny-dump.ts";
 import { ggufBytes, llamaKeys, u32 } from "../support/tiny-gguf.ts";
+import { tinyProfile } from "../support/tiny-profile.ts";
 import { checkXml } from "../support/xml.ts";
-import { type Outcome, svdq, svdqJson } from "./cli.ts";
+import { type Outcome, svdq } from "./cli.ts";
 
 const pathOf = testDirectory();
 const LENGTHS = ["--context", "150", "--continue", "20"];
@@ -101,8 +102,7 @@ describe("eval", () => {
     expect(without).toMatchObject({ code: 2, stdout: "" });
     expect(without.stderr).toMatch(/^svdq: --target-kl: expected --profile beside it, got none\n$/);
     const out = pathOf("tiny.profile");
-    writeFileSync(pathOf("queries"), new TinyDump({ tokens: 300 }).bytes());
-    await svdqJson("profile", pathOf("queries"), "-o", out);
+    await writeProfile(out, tinyProfile(5));
     const rows = await rowsOf(["--methods", "chosen", "--target-kl", "0.1,0.05", "--profile", out]);
     expect(rows.map(({ method }) => method)).toEqual([
       "8-bit rounding",

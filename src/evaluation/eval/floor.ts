@@ -35,9 +35,11 @@ export const rounding = (kind: "key" | "value"): Baseline => ({
     checkBytes(bytes, bytesFor(shape), shape);
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     const rows = shape.heads * shape.tokens;
-    return Float32Array.from(
-      { length: elementCount(shape) },
-      (_, i) => view.getInt8(2 * rows + i) * fromHalf(view.getUint16(2 * Math.floor(i / shape.headDim), true)),
-    );
+    const values = new Float32Array(elementCount(shape));
+    for (let row = 0, at = 0; row < rows; row++) {
+      const scale = fromHalf(view.getUint16(2 * row, true));
+      for (const end = at + shape.headDim; at < end; at++) values[at] = scale * view.getInt8(2 * rows + at);
+    }
+    return values;
   },
 });

@@ -82,13 +82,13 @@ export const EVICT = "evict middle";
 
 const DEFAULT_FAMILY = "codec layer span 1";
 const DEFAULT_PAIRS: BitPair[] = [
+  { keyBits: 0.5, valueBits: 0.75 },
   { keyBits: 0.75, valueBits: 1 },
   { keyBits: 1.25, valueBits: 2 },
-  { keyBits: 2, valueBits: 2 },
   { keyBits: 2, valueBits: 3 },
 ];
 
-/** The codec with the bits that it chooses itself for each cache; UnsupportedError without queries. */
+/** The codec with the bits that it chooses itself for each cache; UnsupportedError without Fisher information. */
 const forTarget = (target: number, entropy: boolean): EvalMethod => ({
   name: `codec ${entropy ? "entropy " : ""}chosen for KL ${target}`,
   async apply(runtime, state, source, work) {
@@ -184,7 +184,7 @@ async function compressKeysAlone(
 }
 
 /** All layers as they are, in the type of the source. */
-export function exactLayers(source: CacheSource): Promise<RestoredLayer[]> {
+function exactLayers(source: CacheSource): Promise<RestoredLayer[]> {
   const layers = Array.from({ length: source.geometry.layerCount }, async (_, layer) => ({
     key: (await source.key(layer)).bytes,
     value: (await source.value(layer)).bytes,
