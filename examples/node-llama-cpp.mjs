@@ -17,7 +17,7 @@ const tokens = engine.tokenize(`${story}Once more: he counted the casks twice, a
 await sequence.controlledEvaluate(tokens.slice(0, -1));
 await sequence.saveStateToFile(`${path}.state`);
 
-// The GGUF file says how keys are turned; the profile, which is not needed, what the model's queries are like.
+// The GGUF file says how keys are turned; the profile, which is not needed, what errors cost the model.
 const runtime = await createRuntime();
 const model = await readGgufModel(modelPath);
 const profile = await readProfile("test/fixtures/smollm2.profile");

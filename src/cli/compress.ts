@@ -99,7 +99,10 @@ export function addCompress(program: Command, io: Io): void {
         "an archive of the first tokens: its codes stay as they are, byte for byte, and only the others are coded",
       ).conflicts(FIXED_FLAGS),
     )
-    .option("--profile <file>", "the model's profile: queries for a dump that holds none, see svdq profile")
+    .option(
+      "--profile <file>",
+      "the model's profile: what errors cost it, or its queries for a dump that holds none, see svdq profile",
+    )
     .addOption(
       new Option(
         "--bases <whose>",
@@ -109,7 +112,7 @@ export function addCompress(program: Command, io: Io): void {
         .default("own")
         .conflicts(["extend", "targetKl", "ratio", "schedule"]),
     )
-    .option("--no-metric", "do not weigh key errors by the queries in the dump")
+    .option("--no-metric", "count all errors alike, whatever queries or profile say of them")
     .option("--no-attention-weights", "do not weigh tokens by the attention that they receive")
     .option(
       "--basis-bits <bits>",

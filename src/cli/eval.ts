@@ -74,7 +74,7 @@ export function addEval(program: Command, io: Io): void {
       bitPairs,
     )
     .option("--target-kl <nats>", "also the codec with bits chosen for these, as compress does it", targets)
-    .option("--profile <file>", "the model's profile, whose queries give the codec its metric, see svdq profile")
+    .option("--profile <file>", "the model's profile: what errors in a cache cost it, see svdq profile")
     .option("--threads <count>", "threads of llama.cpp", positiveInteger, availableParallelism())
     .option("--svg <file>", "also plot KL against bits")
     .option("--by-text", "JSON: also mean KL and change of perplexity of each text")

@@ -8,6 +8,7 @@ import { compress, eachLayer, rangeOf } from "../codec/compress.ts";
 import { rowDim } from "../codec/geometry.ts";
 import type { CacheSource } from "../codec/source.ts";
 import { loadTensor } from "../codec/tensors.ts";
+import { isProfile } from "../engines/profile.ts";
 import { energyOf } from "../evaluation/spectrum.ts";
 import { type LayerSpectrum, measureKeys } from "../evaluation/theorem.ts";
 import type { Runtime } from "../runtime/runtime.ts";
@@ -16,6 +17,7 @@ import { aboutFile } from "./failure.ts";
 import { basesAt, fileBytes, firstBytes, isArchive, withDump } from "./files.ts";
 import { formatInspection, type Inspection } from "./inspection.ts";
 import { type Io, print } from "./io.ts";
+import { formatModelProfile, inspectModelProfile } from "./model-profile.ts";
 import { withProgress } from "./progress.ts";
 import { restoredSource } from "./restored.ts";
 import { allocations, describeCodes, describeSource } from "./summary.ts";
@@ -23,14 +25,14 @@ import { allocations, describeCodes, describeSource } from "./summary.ts";
 export function addInspect(program: Command, io: Io): void {
   program
     .command("inspect")
-    .summary("what a dump or an archive holds")
+    .summary("what a dump, an archive or a profile holds")
     .description(
       "Shows geometry, rotary embedding, the energy of keys before RoPE that the leading latent channels capture,\n" +
         "the bits of the channels and bytes by kind. Of a dump: as compress would make them by default, and the\n" +
         "SVDq paper's theorem in numbers. Of an archive: as they are, energy of the keys as restored; of a profile,\n" +
-        "which has no tokens: channels and bytes.",
+        "which has no tokens: channels and bytes, or of a model's profile what errors of each kv head cost.",
     )
-    .argument("<file>", "safetensors dump or archive")
+    .argument("<file>", "safetensors dump, archive, or profile")
     .addOption(basesOfArchiveOption())
     .option("--json", "print JSON")
     .action((file: string, flags: InspectFlags) => runInspect(io, file, flags));
@@ -42,6 +44,10 @@ interface InspectFlags {
 }
 
 async function runInspect(io: Io, file: string, { profile, json }: InspectFlags): Promise<void> {
+  if (!(await isArchive(file)) && (await aboutFile(file, () => isProfile(file)))) {
+    const found = await aboutFile(file, () => inspectModelProfile(file));
+    return print(io, json, found, () => formatModelProfile(found));
+  }
   const runtime = await io.createRuntime();
   const inspection = (await isArchive(file))
     ? await inspectArchive(io, runtime, file, profile)

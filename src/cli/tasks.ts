@@ -60,7 +60,7 @@ export function addTasks(program: Command, io: Io): void {
       "settings of the codec, in planes and at entropy: keys/values or one number, as 1.25/2,2/2,3",
       bitPairs,
     )
-    .option("--profile <file>", "the model's profile, whose queries give the codec its metric, see svdq profile")
+    .option("--profile <file>", "the model's profile: what errors in a cache cost it, see svdq profile")
     .option("--threads <count>", "threads of llama.cpp", positiveInteger, availableParallelism())
     .option("--json", "print JSON")
     .action((flags: TaskFlags) => runTasks(io, flags));

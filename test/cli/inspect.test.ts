@@ -3,9 +3,11 @@ import { describe, expect, it } from "vitest";
 import { writeArchive } from "../../src/archive/writer.ts";
 import { createProfile } from "../../src/cache/profile.ts";
 import { openDump } from "../../src/engines/dump.ts";
+import { writeProfile } from "../../src/engines/profile.ts";
 import { instantiate } from "../../src/runtime/runtime.ts";
 import { testDirectory } from "../support/directory.ts";
 import { releaseModule } from "../support/platforms.ts";
+import { tinyProfile } from "../support/tiny-profile.ts";
 import { FIXTURE, svdq, svdqJson } from "./cli.ts";
 
 const pathOf = testDirectory();
@@ -26,6 +28,33 @@ interface Layer {
   segments: ({ tokens: number } & Record<"keys" | "values", Record<string, number>>)[];
   theorem?: { schedule: number[]; ratio: number; predicted: number };
 }
+
+describe("inspect of a model's profile", () => {
+  it("says what errors of each head cost", async () => {
+    await writeProfile(pathOf("tiny.profile"), tinyProfile(0.5, 2, 2, 32));
+    const heads = [0, 1].map((layer) => ({ layer, keys: [16, 16], values: [16, 16] }));
+    expect(await svdqJson("inspect", pathOf("tiny.profile"))).toEqual({
+      ...{ kind: "model profile", model: "", kvHeads: 2, headDim: 32 },
+      ...{ queries: 0, fisher: 2, bases: null, heads },
+    });
+    const { stdout } = await svdq(["inspect", pathOf("tiny.profile")]);
+    expect(stdout).toMatch(/^queries +none\nFisher information +of 2 layers\nbases +none$/m);
+    expect(stdout).toMatch(/^layer +keys 0 +keys 1 +values 0 +values 1\n0 +16 +16 +16 +16$/m);
+  });
+
+  it("finds the heads that fetch", async () => {
+    const { heads } = await svdqJson("inspect", "test/fixtures/smollm2.profile");
+    expect(heads.length).toBe(30);
+    const [, , third] = heads[18].keys;
+    expect(third).toBe(Math.max(...heads.flatMap(({ keys }: { keys: number[] }) => keys)));
+  });
+
+  it("of queries alone has no table of heads", async () => {
+    await svdqJson("profile", FIXTURE, "-o", pathOf("q.profile"), "--bases");
+    const { stdout } = await svdq(["inspect", pathOf("q.profile")]);
+    expect(stdout).toMatch(/^queries +of 2 layers\nFisher information +none\nbases +[0-9a-f]{16}\n$/m);
+  });
+});
 
 describe("inspect", () => {
   it("shows a dump as JSON", async () => {
