@@ -2,6 +2,7 @@
 import { availableParallelism } from "node:os";
 import type { Command } from "commander";
 import { writeFileAtomically } from "../archive/atomic-file.ts";
+import type { CodedCache } from "../codec/coded.ts";
 import { checkTargetKl } from "../codec/expected-kl.ts";
 import { openGguf, readGgufModel } from "../engines/llama-cpp.ts";
 import { evaluate, STEPS_A_TEXT } from "../evaluation/eval/evaluate.ts";
@@ -10,9 +11,11 @@ import {
   ENDS,
   EVAL_METHODS,
   type EvalMethod,
+  EXACT_BITS,
   FLOOR,
   forTargets,
   methodsAt,
+  methodsOnBases,
 } from "../evaluation/eval/methods.ts";
 import { openNodeLlama } from "../evaluation/eval/node-llama-cpp.ts";
 import { type EvalRow, evalSvg, evalTable, textTable } from "../evaluation/eval/report.ts";
@@ -85,12 +88,12 @@ export function addEval(program: Command, io: Io): void {
 async function runEval(io: Io, flags: EvalFlags): Promise<void> {
   const { model: modelPath, text: paths, context, threads, svg, json } = flags;
   const continuation = flags.continue ?? (paths ? CONTINUATION.own : CONTINUATION.builtIn);
-  const methods = methodsOf(flags);
   const least = ENDS.sinks + ENDS.recent + 1;
   if (context < least) throw new UsageError(`--context: expected at least ${least}, got ${context}`);
   if (svg !== undefined)
     await checkOutput("--svg", svg, [modelPath, ...(paths ?? []), ...(flags.profile ? [flags.profile] : [])]);
   const profile = await profileAt(flags.profile);
+  const methods = methodsOf(flags, profile?.bases);
   const model = await aboutFile(modelPath, () => readGgufModel(modelPath));
   const note = (await hasQuantizedWeights(modelPath))
     ? "note: quantized weights turn any tiny change into noise; no row can be below the first. See docs/eval.md.\n"
@@ -122,9 +125,15 @@ async function runEval(io: Io, flags: EvalFlags): Promise<void> {
   }
 }
 
-function methodsOf({ targetKl = [], profile, bits, methods }: EvalFlags): EvalMethod[] {
+function methodsOf({ targetKl = [], profile, bits, methods }: EvalFlags, bases?: CodedCache): EvalMethod[] {
   if (targetKl.length && !profile) throw new UsageError("--target-kl: expected --profile beside it, got none");
-  const all = [...(bits ? methodsAt(bits) : EVAL_METHODS), ...forTargets(targetKl)];
+  const onBases = bases
+    ? methodsOnBases(
+        bases,
+        bits?.filter(({ valueBits }) => valueBits !== EXACT_BITS),
+      )
+    : [];
+  const all = [...(bits ? methodsAt(bits) : EVAL_METHODS), ...onBases, ...forTargets(targetKl)];
   // Every row is to be read beside the floor.
   return [FLOOR, ...chooseByName(all, methods).filter((method) => method !== FLOOR)];
 }

@@ -10,8 +10,9 @@ import { testDirectory } from "../support/directory.ts";
 import { FakeEngine } from "../support/fake-engine.ts";
 import { ggufBytes, llamaKeys, u32 } from "../support/tiny-gguf.ts";
 import { tinyProfile } from "../support/tiny-profile.ts";
+import { tinyLlama, tinyState } from "../support/tiny-state.ts";
 import { checkXml } from "../support/xml.ts";
-import { type Outcome, svdq } from "./cli.ts";
+import { type Outcome, svdq, svdqJson } from "./cli.ts";
 
 const pathOf = testDirectory();
 const LENGTHS = ["--context", "150", "--continue", "20"];
@@ -119,6 +120,23 @@ describe("eval", () => {
     expect(tooClose.stderr).toMatch(
       /^svdq: targetKl: expected at least [\d.]+, what most bits give here, got 0\.001\n$/,
     );
+  });
+
+  it("adds rows on the bases of a profile that has some, without them in the bits", async () => {
+    await writeProfile(pathOf("known"), tinyProfile(1));
+    writeFileSync(pathOf("state"), tinyState(tinyLlama(200)));
+    const out = pathOf("bases.profile");
+    const from = [pathOf("known"), pathOf("state"), "--model", pathOf("model.gguf")];
+    await svdqJson("profile", ...from, "-o", out, "--bases", "--anchor-span", "1");
+    const rows = await rowsOf(["--methods", "profile's,codec layer", "--bits", "1.25/2", "--profile", out]);
+    const names = rows.map(({ method }) => method);
+    expect(names.slice(1)).toEqual([
+      "codec layer span 1 K 1.25 V 2",
+      "codec on the profile's bases K 1.25 V 2",
+      "codec entropy on the profile's bases K 1.25 V 2",
+    ]);
+    const sideOf = ({ bits, bitsWithBasis }: EvalRow): number => bitsWithBasis - bits;
+    for (const row of rows.slice(2)) expect(sideOf(row)).toBeLessThan(0.5 * sideOf(rows[1]));
   });
 
   it("says KL text by text, in a second table or where JSON is to have it", async () => {

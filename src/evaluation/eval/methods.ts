@@ -2,6 +2,7 @@
  * Methods on the state of a sequence: keys and values of the tokens between sinks and recent ones to bytes and back,
  * and a state file that holds what came back. The tokens at both ends stay as they are, bit for bit, in every method.
  */
+import { withoutRows } from "../../archive/profile-rows.ts";
 import type { Baseline } from "../../baselines/baseline.ts";
 import { BASELINES } from "../../baselines/index.ts";
 import { bitsOf, bytesOf } from "../../codec/bytes.ts";
@@ -9,6 +10,7 @@ import { choicesOf, chooseForKl } from "../../codec/choose.ts";
 import type { CodedCache } from "../../codec/coded.ts";
 import { codedCache, compress, compressKeys, rangeOf, type WorkOptions } from "../../codec/compress.ts";
 import { rowDim } from "../../codec/geometry.ts";
+import { compressOnBases } from "../../codec/given-bases.ts";
 import { type CodecOptions, checkOptions } from "../../codec/options.ts";
 import { type RestoredLayer, restoreLayer } from "../../codec/restore.ts";
 import { type CacheSource, ELEMENT_BYTES, type TensorData } from "../../codec/source.ts";
@@ -100,6 +102,19 @@ const forTarget = (target: number, entropy: boolean): EvalMethod => ({
   },
 });
 
+/** The codec on the bases of a profile, in planes and at entropy: channels are the profile's, bits the cache's own. */
+export const methodsOnBases = (bases: CodedCache, pairs: BitPair[] = [{ keyBits: 1.25, valueBits: 2 }]): EvalMethod[] =>
+  [false, true].flatMap((entropy) =>
+    pairs.map(({ keyBits, valueBits }) => ({
+      name: `codec ${entropy ? "entropy " : ""}on the profile's bases K ${keyBits} V ${valueBits}`,
+      async apply(runtime, state, source, work): Promise<Restored> {
+        const given = { keyBits, valueBits, entropy, ...ENDS };
+        const cache = await compressOnBases(runtime, source, bases, given, work);
+        return restored(runtime, state, source, cache, withoutRows(cache, bases));
+      },
+    })),
+  );
+
 /** In planes and at entropy. */
 export const forTargets = (targets: number[]): EvalMethod[] =>
   [false, true].flatMap((entropy) => targets.map((target) => forTarget(target, entropy)));
@@ -151,19 +166,30 @@ function codec({
     const cache = await (exact
       ? compressKeysAlone(runtime, source, given, work)
       : compress(runtime, source, { ...given, valueBits }, work));
-    const bytes = bytesOf(cache);
-    const keys = bitsOf(bytes.keys, cache);
-    const asTheyAre = 8 * ELEMENT_BYTES[state.type];
-    const values = exact ? { bits: asTheyAre, bitsWithBasis: asTheyAre } : bitsOf(bytes.values, cache);
-    const held = exact ? await exactLayers(source) : undefined;
-    return {
-      bits: (keys.bits + values.bits) / 2,
-      bitsWithBasis: (keys.bitsWithBasis + values.bitsWithBasis) / 2,
-      file: llamaStateOf(state, source.geometry, state.type, (layer) => {
-        const restored = restoreLayer(runtime, cache, layer, state.type);
-        return held ? { ...restored, value: held[layer].value } : restored;
-      }),
-    };
+    return restored(runtime, state, source, cache, cache, exact ? await exactLayers(source) : undefined);
+  };
+}
+
+/** The state with what `cache` restores, or with values as they are in `exact`; bits are those of what is `stored`. */
+function restored(
+  runtime: Runtime,
+  state: LlamaState,
+  { geometry }: CacheSource,
+  cache: CodedCache,
+  stored: CodedCache,
+  exact?: RestoredLayer[],
+): Restored {
+  const bytes = bytesOf(stored);
+  const keys = bitsOf(bytes.keys, stored);
+  const asTheyAre = 8 * ELEMENT_BYTES[state.type];
+  const values = exact ? { bits: asTheyAre, bitsWithBasis: asTheyAre } : bitsOf(bytes.values, stored);
+  return {
+    bits: (keys.bits + values.bits) / 2,
+    bitsWithBasis: (keys.bitsWithBasis + values.bitsWithBasis) / 2,
+    file: llamaStateOf(state, geometry, state.type, (layer) => {
+      const own = restoreLayer(runtime, cache, layer, state.type);
+      return exact ? { ...own, value: exact[layer].value } : own;
+    }),
   };
 }
 
