@@ -118,9 +118,9 @@ function loss(points: Point[], constants: Constants): number {
 
 /** Each constant up or down by a factor that shrinks, as long as that helps. */
 function leastSquares(points: Point[]): Constants {
-  let best: Constants = { keys: 1, values: 1, power: 1 };
+  let best: Constants = { keys: 1, values: 1 };
   for (let factor = 2; factor > 1.002; ) {
-    const tries = (["keys", "values", "power"] as const).flatMap((name) =>
+    const tries = (["keys", "values"] as const).flatMap((name) =>
       [factor, 1 / factor].map((by) => ({ ...best, [name]: best[name] * by })),
     );
     const better = tries.find((one) => loss(points, one) < loss(points, best));
@@ -132,8 +132,7 @@ function leastSquares(points: Point[]): Constants {
 
 const points = await pointsOf(paths);
 const all = leastSquares(points);
-const shown = ({ keys, values, power }: Constants): string =>
-  `keys ${keys.toPrecision(3)}, values ${values.toPrecision(3)}, power ${power.toPrecision(3)}`;
+const shown = ({ keys, values }: Constants): string => `keys ${keys.toPrecision(3)}, values ${values.toPrecision(3)}`;
 console.log(`constants: ${shown(all)}; set are ${shown(CALIBRATION)}`);
 console.log(`root mean square of log ratios: ${Math.sqrt(loss(points, all)).toPrecision(3)}`);
 console.log(`\n| text | ${SETTINGS.map(nameOf).join(" | ")} |`);
