@@ -55,9 +55,9 @@ export interface AttendSettings {
 
 /** What one call read and left out. */
 export interface AttendReport {
-  /** Bytes of key codes, or landmarks, read to choose blocks. */
+  /** Bytes of key codes, or landmarks, read to choose; those of chosen tokens, where each code is read once, apart. */
   scannedKeyBytes: number;
-  /** Bytes of key codes read to score the blocks attended to. */
+  /** Bytes of key codes read to score what is attended to. */
   scoredKeyBytes: number;
   valueBytes: number;
   exactBytes: number;
@@ -128,9 +128,9 @@ export interface Choice {
 export interface ChosenTokens {
   /** Rising numbers in the segment. */
   numbers: Uint32Array;
-  /** (shared queries, numbers) by the leading channels. */
+  /** (shared queries, numbers), not scaled. */
   scores: Float32Array;
-  /** A query: the greatest score, by the leading channels, of all tokens. */
+  /** A query: the greatest score of all tokens. */
   tops: Float32Array;
   /** A query: the sum of exp(scale * (score - top)) of the tokens that are not chosen, from an eighth of them. */
   leftOut: number[];
