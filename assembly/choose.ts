@@ -37,7 +37,8 @@ export function chooseTokens(
   const least = nthGreatest(scratchPtr, candidates, wanted);
   const endPtr = numbersPtr + ((<usize>candidates) << 2);
   let equals = wanted;
-  for (let ptr = numbersPtr; ptr < endPtr; ptr += 4) equals -= <i32>(f32At(standingsPtr, load<u32>(ptr)) > least);
+  // Greater ones have come to lie before the n-th.
+  for (let i = 0; i < wanted; i++) equals -= <i32>(f32At(scratchPtr, i) > least);
   let toPtr = numbersPtr;
   for (let ptr = numbersPtr; ptr < endPtr; ptr += 4) {
     const token = load<u32>(ptr);

@@ -130,9 +130,9 @@ export interface ChosenTokens {
   numbers: Uint32Array;
   /** (shared queries, numbers), not scaled. */
   scores: Float32Array;
-  /** A query: the greatest score of all tokens. */
-  tops: Float32Array;
-  /** A query: the sum of exp(scale * (score - top)) of the tokens that are not chosen, from an eighth of them. */
+  /** A query: the score at its share of the budget. */
+  offsets: Float32Array;
+  /** A query: the sum of exp(scale * (score - offset)) of the tokens that are not chosen, from a sample of them. */
   leftOut: number[];
 }
 
@@ -322,7 +322,7 @@ function scoreExact(call: AttendCall, rows: ExactRows, slots: Slots, first: numb
 }
 
 /**
- * A rest's slot has the weight of one token of the top score: makes it that of all tokens left out, and returns by how
+ * A rest's slot has the weight of one token at the offset: makes it that of all tokens left out, and returns by how
  * much the sum of the query's weights grows.
  */
 function weighRest({ runtime, shared }: AttendCall, slots: Slots, query: number): number {

@@ -44,23 +44,15 @@ export function chooseTokens(
     kernels.standings(standingsPtr, bestPtr, scoresPtr, offsetsPtr, eights, shared, stride);
     const least = kernels.chooseTokens(numbersPtr, standingsPtr, bestPtr, scratchPtr, group.count, wanted);
     const numbers = heap.u32(numbersPtr, wanted).slice();
-    const tops = Float32Array.from({ length: shared }, (_, q) =>
-      greatestOf(heap.f32(maximaPtr + 4 * q * blocks, blocks)),
-    );
+    const offsets = heap.f32(offsetsPtr, shared).slice();
     const scale = 1 / Math.sqrt(layer.headDim);
     const sampledPart = Math.ceil(blocks / step) / blocks / SAMPLED;
-    const leftOut = Array.from(tops, (top, q) => {
+    const leftOut = Array.from(offsets, (offset, q) => {
       const rowPtr = scoresPtr + 4 * q * stride;
-      return kernels.sampledExponentials(rowPtr, standingsPtr, blocks, step, least, top, scale) / sampledPart;
+      return kernels.sampledExponentials(rowPtr, standingsPtr, blocks, step, least, offset, scale) / sampledPart;
     });
     const takenPtr = frame.reserve(4 * shared * wanted);
     kernels.takeScores(takenPtr, scoresPtr, numbersPtr, wanted, shared, stride);
-    return { numbers, scores: heap.f32(takenPtr, shared * wanted).slice(), tops, leftOut };
+    return { numbers, scores: heap.f32(takenPtr, shared * wanted).slice(), offsets, leftOut };
   });
 }
-
-const greatestOf = (row: Float32Array): number => {
-  let top = row[0];
-  for (let i = 1; i < row.length; i++) if (row[i] > top) top = row[i];
-  return top;
-};

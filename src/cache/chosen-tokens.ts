@@ -16,14 +16,14 @@ export function scoreChosen(
   slots: Slots,
 ): void {
   for (const head of headsOf(group, slots.heads)) {
-    const { numbers, scores, tops } = tokens[head];
+    const { numbers, scores, offsets } = tokens[head];
     const count = numbers.length;
     for (let q = 0; q < shared; q++) {
       const rowPtr = slots.ptr + 4 * (head * shared + q) * slots.stride;
       const row = heap.f32(rowPtr + 4 * part.first, part.slotBlocks * BLOCK_TOKENS);
       row.set(scores.subarray(q * count, (q + 1) * count));
       row.fill(-Infinity, count);
-      if (part.restSlot !== undefined) heap.f32(rowPtr + 4 * part.restSlot, 1)[0] = tops[q];
+      if (part.restSlot !== undefined) heap.f32(rowPtr + 4 * part.restSlot, 1)[0] = offsets[q];
     }
   }
 }

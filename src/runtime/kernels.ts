@@ -167,9 +167,9 @@ export interface Kernels {
   /** The same without the division: weights = exp(scale * (scores - greatest)); returns their sum. */
   exponentials(weightsPtr: number, scoresPtr: number, count: number, scale: number): number;
   /**
-   * Sum of exp(scale * (score - greatest)) over an eighth of the tokens of every blockStep-th block, as far as their
-   * standings lie below `least`: of block i * blockStep those from 4 * (i % 8) to 4 * (i % 8) + 3. scores and standings (blockCount * 32) f32, no score above
-   * `greatest`; exponentials and sums as above.
+   * Sum of exp(scale * (score - from)) over an eighth of the tokens of every blockStep-th block, as far as their
+   * standings lie below `least`: of block i * blockStep those from 4 * (i % 8) to 4 * (i % 8) + 3. scores and standings
+   * (blockCount * 32) f32, what is summed below exp(88); exponentials and sums as above.
    */
   sampledExponentials(
     scoresPtr: number,
@@ -177,7 +177,7 @@ export interface Kernels {
     blockCount: number,
     blockStep: number,
     least: number,
-    greatest: number,
+    from: number,
     scale: number,
   ): number;
 

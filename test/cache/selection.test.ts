@@ -201,6 +201,24 @@ describe.each(TOKEN_MODES)("tokens by planes of %s", (_, codec) => {
   });
 });
 
+it("of a context so long that blocks are sampled, each query's best tokens are chosen", async () => {
+  const tokens = 8 + 32 * 2100;
+  const source = new TinyCache({ layers: 1, kvHeads: 1, tokens, noise: 0.3 });
+  const coded = await compress(runtime, source, { ...ENDS, anchorSpan: null });
+  using all = KvCache.open(runtime, coded);
+  using cache = KvCache.open(runtime, coded, { budget: 1500 });
+  const queries = someQueries(source.geometry, 3, 2, 1);
+  const scores = all.scores(0, queries);
+  const chosen = new Set(chosenTokens(cache, queries, 2, 0, tokens));
+  expect(chosen.size).toBe(1500);
+  for (let q = 0; q < 3; q++) {
+    const mine = scores.subarray(q * tokens + 2, (q + 1) * tokens - 6);
+    const best = Array.from(mine.keys()).sort((a, b) => mine[b] - mine[a]);
+    // Of a share of 500 all, were every block looked at; a quarter of the blocks says where it ends.
+    for (const token of best.slice(0, 400)) expect(chosen.has(token)).toBe(true);
+  }
+});
+
 /** Numbers of the coded tokens that a query attends to. */
 function chosenTokens(
   cache: KvCache,
