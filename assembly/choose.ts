@@ -1,6 +1,7 @@
 // The tokens that stand out, for selection: of the standings of all tokens the greatest, found by comparisons alone.
 
 import { greatestLaneF32x4 } from "./lanes";
+import { BLOCK_TOKENS } from "./planes";
 
 /** Tokens whose greatest standing is kept. */
 const EIGHT: i32 = 8;
@@ -28,15 +29,20 @@ export function standings(
 export function chooseTokens(
   numbersPtr: usize, standingsPtr: usize, maximaPtr: usize, scratchPtr: usize, count: i32, wanted: i32,
 ): f32 {
-  const candidates = gatherCandidates(numbersPtr, standingsPtr, maximaPtr, scratchPtr, count, wanted);
+  const likely = likelyLeast(standingsPtr, scratchPtr, count, wanted);
+  let candidates = gatherCandidates(numbersPtr, standingsPtr, maximaPtr, scratchPtr, count, likely);
+  if (candidates < wanted) {
+    candidates = gatherCandidates(numbersPtr, standingsPtr, maximaPtr, scratchPtr, count, -f32.MAX_VALUE);
+  }
   const least = nthGreatest(scratchPtr, candidates, wanted);
   const endPtr = numbersPtr + ((<usize>candidates) << 2);
   let equals = wanted;
-  for (let ptr = numbersPtr; ptr < endPtr; ptr += 4) equals -= <i32>(standingOf(standingsPtr, load<u32>(ptr)) > least);
+  // Greater ones have come to lie before the n-th.
+  for (let i = 0; i < wanted; i++) equals -= <i32>(f32At(scratchPtr, i) > least);
   let toPtr = numbersPtr;
   for (let ptr = numbersPtr; ptr < endPtr; ptr += 4) {
     const token = load<u32>(ptr);
-    const standing = standingOf(standingsPtr, token);
+    const standing = f32At(standingsPtr, token);
     if (standing < least || (standing == least && equals-- <= 0)) continue;
     store<u32>(toPtr, token);
     toPtr += 4;
@@ -44,31 +50,69 @@ export function chooseTokens(
   return least;
 }
 
-// @ts-expect-error: decorator
-@inline
-function standingOf(standingsPtr: usize, token: u32): f32 {
-  return load<f32>(standingsPtr + ((<usize>token) << 2));
+export function takeScores(
+  outPtr: usize, scoresPtr: usize, numbersPtr: usize, count: i32, queryCount: i32, scoreStride: i32,
+): void {
+  for (let q = 0; q < queryCount; q++, scoresPtr += (<usize>scoreStride) << 2) {
+    for (let i = 0; i < count; i++, outPtr += 4) {
+      store<f32>(outPtr, f32At(scoresPtr, load<u32>(numbersPtr + ((<usize>i) << 2))));
+    }
+  }
 }
 
-/**
- * Numbers and (at scratch) standings of all tokens that may be among the wanted: at least so many eights have a greatest
- * standing from the n-th greatest on, so no token below it is needed.
- */
+// @ts-expect-error: decorator
+@inline
+function f32At(rowPtr: usize, token: u32): f32 {
+  return load<f32>(rowPtr + ((<usize>token) << 2));
+}
+
+export function nthScore(
+  scoresPtr: usize, maximaPtr: usize, scratchPtr: usize, blockCount: i32, blockStep: i32, n: i32,
+): f32 {
+  let blocks: usize = 0;
+  for (let block = 0; block < blockCount; block += blockStep, blocks++) {
+    store<f32>(scratchPtr + (blocks << 2), load<f32>(maximaPtr + ((<usize>block) << 2)));
+  }
+  // So many blocks have a score from the n-th greatest maximum on, so the n-th score is no less.
+  const least = n <= <i32>blocks ? nthGreatest(scratchPtr, <i32>blocks, n) : -f32.MAX_VALUE;
+  const leastF32x4 = f32x4.splat(least);
+  let toPtr = scratchPtr;
+  for (let block = 0; block < blockCount; block += blockStep) {
+    if (load<f32>(maximaPtr + ((<usize>block) << 2)) < least) continue;
+    const blockPtr = scoresPtr + 4 * BLOCK_TOKENS * <usize>block;
+    for (let ptr = blockPtr; ptr < blockPtr + 4 * BLOCK_TOKENS; ptr += 16) {
+      for (let lanes = i32x4.bitmask(f32x4.ge(v128.load(ptr), leastF32x4)); lanes; lanes &= lanes - 1) {
+        store<f32>(toPtr, load<f32>(ptr + ((<usize>ctz(lanes)) << 2)));
+        toPtr += 4;
+      }
+    }
+  }
+  return nthGreatest(scratchPtr, <i32>((toPtr - scratchPtr) >> 2), n);
+}
+
+/** A standing that most likely more tokens have than are wanted: by one token of 32, three deviations more than its share. */
+function likelyLeast(standingsPtr: usize, scratchPtr: usize, count: i32, wanted: i32): f32 {
+  const samples = count >> 5;
+  const share = <f32>wanted / 32;
+  const rank = 1 + <i32>(share + 3 * sqrt(share));
+  if (rank >= samples) return -f32.MAX_VALUE;
+  for (let i = 0; i < samples; i++) {
+    store<f32>(scratchPtr + ((<usize>i) << 2), f32At(standingsPtr, <u32>((i << 5) | (i & 31))));
+  }
+  return nthGreatest(scratchPtr, samples, rank);
+}
+
+/** Numbers and (at scratch) standings of the tokens from a least standing on. */
 function gatherCandidates(
-  numbersPtr: usize, standingsPtr: usize, maximaPtr: usize, scratchPtr: usize, count: i32, wanted: i32,
+  numbersPtr: usize, standingsPtr: usize, maximaPtr: usize, scratchPtr: usize, count: i32, least: f32,
 ): i32 {
   const eights = (count + EIGHT - 1) / EIGHT;
-  let least = -f32.MAX_VALUE;
-  if (wanted <= eights) {
-    memory.copy(scratchPtr, maximaPtr, (<usize>eights) << 2);
-    least = nthGreatest(scratchPtr, eights, wanted);
-  }
   let found: usize = 0;
   for (let eight = 0; eight < eights; eight++) {
     if (load<f32>(maximaPtr + ((<usize>eight) << 2)) < least) continue;
     const end = min(count, (eight + 1) * EIGHT);
     for (let token = eight * EIGHT; token < end; token++) {
-      const standing = standingOf(standingsPtr, token);
+      const standing = f32At(standingsPtr, token);
       if (standing < least) continue;
       store<u32>(numbersPtr + found, token);
       store<f32>(scratchPtr + found, standing);
@@ -78,13 +122,29 @@ function gatherCandidates(
   return <i32>(found >> 2);
 }
 
-/** The n-th greatest of `count` values, n from 1 on (Hoare's quickselect); reorders them. */
+/** The n-th greatest of `count` values, n from 1 on; reorders them. */
 function nthGreatest(valuesPtr: usize, count: i32, n: i32): f32 {
-  let low = valuesPtr;
-  let high = valuesPtr + ((<usize>(count - 1)) << 2);
-  const at = valuesPtr + ((<usize>(n - 1)) << 2);
+  return greatestTo(valuesPtr, valuesPtr + ((<usize>(count - 1)) << 2), valuesPtr + ((<usize>(n - 1)) << 2));
+}
+
+/** Ranges that are worth a sample: of the 32nd part. */
+const LONG_BYTES: usize = 4 * 512;
+
+/**
+ * The value that falls to `at` where those from low to high fall (Hoare's quickselect; the pivot of a long range is what
+ * falls to `at` in a part of it, shifted to the longer side, so that most branches go one way: Floyd and Rivest 1975).
+ */
+function greatestTo(low: usize, high: usize, at: usize): f32 {
   while (low < high) {
-    const pivot = load<f32>(low + (((high - low) >> 3) << 2));
+    let pivot = load<f32>(low + (((high - low) >> 3) << 2));
+    if (high - low > LONG_BYTES) {
+      const deviation = (<usize>sqrt(<f32>(high - low))) >> 1;
+      let before = (at - low) >> 5;
+      let behind = (high - at) >> 5;
+      if (before < behind) before += deviation;
+      else behind += deviation;
+      pivot = greatestTo(max(low, at - (before & ~3)), min(high, at + (behind & ~3)), at);
+    }
     let i = low;
     let j = high;
     while (i <= j) {

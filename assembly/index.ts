@@ -1,6 +1,6 @@
 // The ABI: what the module exports. No logic here.
 
-export { chooseTokens, standings } from "./choose";
+export { chooseTokens, nthScore, standings, takeScores } from "./choose";
 export { mixRows, scoreRows } from "./dense";
 export { eigen, jacobiSvd } from "./eigen";
 export { multiply, transpose } from "./matrix";

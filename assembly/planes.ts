@@ -65,30 +65,33 @@ export function unpackPlanes(
 }
 
 export function gatherTokens(
-  outPtr: usize, blocksPtr: usize, tokensPtr: usize, count: i32, offsetBytes: i32, planes: i32, codeBytes: i32,
+  outPtr: usize, blocksPtr: usize, tokensPtr: usize, count: i32, planes: i32, codeBytes: i32,
 ): void {
   const planeBytes = PLANE_BYTES * <usize>planes;
   const outBytes = planeBytes + <usize>codeBytes;
   for (; count > 0; count -= <i32>BLOCK_TOKENS, tokensPtr += 4 * BLOCK_TOKENS, outPtr += outBytes) {
-    memory.fill(outPtr, 0, outBytes);
     const here = min(count, <i32>BLOCK_TOKENS);
-    for (let i = 0; i < here; i++) {
-      const token = load<u32>(tokensPtr + ((<usize>i) << 2));
-      const blockPtr = <usize>load<u32>(blocksPtr + (<usize>(token >> 5) << 2)) + <usize>offsetBytes;
-      const toPtr = outPtr + <usize>(i & 15);
-      moveNibbles(toPtr, blockPtr + <usize>(token & 15), planeBytes, (token & 16) >> 2, (i & 16) >> 2);
-      if (codeBytes) store<u8>(outPtr + planeBytes + <usize>i, load<u8>(blockPtr + planeBytes + <usize>(token & 31)));
+    if (here < <i32>BLOCK_TOKENS) memory.fill(outPtr, 0, outBytes);
+    for (let i = 0; i < min(here, 16); i++) {
+      // Tokens i and i + 16 share a byte of each plane; a token that is missing has nibbles of zero.
+      const low = load<u32>(tokensPtr + ((<usize>i) << 2));
+      const isPair = i + 16 < here;
+      const high = isPair ? load<u32>(tokensPtr + ((<usize>(i + 16)) << 2)) : low;
+      const highMask = isPair ? 0xf0 : 0;
+      const lowPtr = <usize>load<u32>(blocksPtr + (<usize>(low >> 5) << 2));
+      const highPtr = <usize>load<u32>(blocksPtr + (<usize>(high >> 5) << 2));
+      const toPtr = outPtr + <usize>i;
+      const lowShift = (low & 16) >> 2;
+      const highShift = 4 - ((high & 16) >> 2);
+      for (let at: usize = 0; at < planeBytes; at += PLANE_BYTES) {
+        const lowNibble = (<u32>load<u8>(lowPtr + <usize>(low & 15) + at) >> lowShift) & 15;
+        const highNibble = (<u32>load<u8>(highPtr + <usize>(high & 15) + at) << highShift) & highMask;
+        store<u8>(toPtr + at, <u8>(lowNibble | highNibble));
+      }
+      if (!codeBytes) continue;
+      store<u8>(toPtr + planeBytes, load<u8>(lowPtr + planeBytes + <usize>(low & 31)));
+      if (isPair) store<u8>(toPtr + planeBytes + 16, load<u8>(highPtr + planeBytes + <usize>(high & 31)));
     }
-  }
-}
-
-/** One token's nibble of each plane, into places that are zero. */
-// @ts-expect-error: decorator
-@inline
-function moveNibbles(toPtr: usize, fromPtr: usize, planeBytes: usize, fromShift: u32, toShift: u32): void {
-  for (let at: usize = 0; at < planeBytes; at += PLANE_BYTES) {
-    const nibble = (<u32>load<u8>(fromPtr + at) >> fromShift) & 15;
-    store<u8>(toPtr + at, <u8>(<u32>load<u8>(toPtr + at) | (nibble << toShift)));
   }
 }
 

@@ -302,6 +302,7 @@ function sumBlock(setPtr: usize, planesPtr: usize, queries: i32): void {
 // @ts-expect-error: decorator
 @inline
 function sumPlanes(setPtr: usize, planesPtr: usize, endPtr: usize, entryPtr: usize, queries: i32, areHigh: bool): void {
+  // A shift of bytes takes V8 five instructions on x64, one of pairs and a mask two.
   const nibbleMask = i8x16.splat(15);
   let a0 = i8x16.splat(0);
   let b0 = a0;
@@ -314,7 +315,7 @@ function sumPlanes(setPtr: usize, planesPtr: usize, endPtr: usize, entryPtr: usi
   for (; planesPtr < endPtr; planesPtr += PLANE_BYTES, entryPtr += PLANE_BYTES * <usize>queries) {
     const plane = v128.load(planesPtr);
     const a = v128.and(plane, nibbleMask);
-    const b = i8x16.shr_u(plane, 4);
+    const b = v128.and(i16x8.shr_u(plane, 4), nibbleMask);
     const entries0 = v128.load(entryPtr);
     a0 = i8x16.add(a0, i8x16.swizzle(entries0, a));
     b0 = i8x16.add(b0, i8x16.swizzle(entries0, b));
@@ -372,7 +373,7 @@ function scoreDirect(scoresPtr: usize, setPtr: usize, planesPtr: usize, q: i32):
   for (; planesPtr < wideEndPtr; planesPtr += PLANE_BYTES, entryPtr += stride) {
     const plane = v128.load(planesPtr);
     const a = v128.and(plane, nibbleMask);
-    const b = i8x16.shr_u(plane, 4);
+    const b = v128.and(i16x8.shr_u(plane, 4), nibbleMask);
     const low = v128.load(entryPtr);
     const lowA = i8x16.swizzle(low, a);
     pairsA = i16x8.add(pairsA, lowA);
@@ -394,7 +395,7 @@ function scoreDirect(scoresPtr: usize, setPtr: usize, planesPtr: usize, q: i32):
     const lowA = i8x16.swizzle(low, v128.and(plane, nibbleMask));
     pairsA = i16x8.add(pairsA, lowA);
     oddA = i16x8.add(oddA, i16x8.shr_u(lowA, 8));
-    const lowB = i8x16.swizzle(low, i8x16.shr_u(plane, 4));
+    const lowB = i8x16.swizzle(low, v128.and(i16x8.shr_u(plane, 4), nibbleMask));
     pairsB = i16x8.add(pairsB, lowB);
     oddB = i16x8.add(oddB, i16x8.shr_u(lowB, 8));
   }

@@ -50,16 +50,16 @@ export function exponentials(weightsPtr: usize, scoresPtr: usize, count: i32, sc
 }
 
 export function sampledExponentials(
-  scoresPtr: usize, standingsPtr: usize, blockCount: i32, least: f32, greatest: f32, scale: f32,
+  scoresPtr: usize, standingsPtr: usize, blockCount: i32, blockStep: i32, least: f32, from: f32, scale: f32,
 ): f64 {
   const leastF32x4 = f32x4.splat(least);
-  const greatestF32x4 = f32x4.splat(greatest);
+  const fromF32x4 = f32x4.splat(from);
   const scaleF32x4 = f32x4.splat(scale);
   let sumLow = f64x2.splat(0);
   let sumHigh = sumLow;
-  for (let block = 0; block < blockCount; block++) {
-    const offset = ((<usize>block) << 7) + ((<usize>(block & 7)) << 4);
-    const x = f32x4.mul(f32x4.sub(v128.load(scoresPtr + offset), greatestF32x4), scaleF32x4);
+  for (let block = 0, i = 0; block < blockCount; block += blockStep, i++) {
+    const offset = ((<usize>block) << 7) + ((<usize>(i & 7)) << 4);
+    const x = f32x4.mul(f32x4.sub(v128.load(scoresPtr + offset), fromF32x4), scaleF32x4);
     const e = v128.and(expF32x4(x), f32x4.lt(v128.load(standingsPtr + offset), leastF32x4));
     sumLow = f64x2.add(sumLow, f64x2.promote_low_f32x4(e));
     sumHigh = f64x2.add(sumHigh, f64x2.promote_low_f32x4(i64x2.shuffle(e, e, 1, 1)));

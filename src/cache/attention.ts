@@ -55,9 +55,9 @@ export interface AttendSettings {
 
 /** What one call read and left out. */
 export interface AttendReport {
-  /** Bytes of key codes, or landmarks, read to choose blocks. */
+  /** Bytes of key codes, or landmarks, read to choose; those of chosen tokens, where each code is read once, apart. */
   scannedKeyBytes: number;
-  /** Bytes of key codes read to score the blocks attended to. */
+  /** Bytes of key codes read to score what is attended to. */
   scoredKeyBytes: number;
   valueBytes: number;
   exactBytes: number;
@@ -128,11 +128,11 @@ export interface Choice {
 export interface ChosenTokens {
   /** Rising numbers in the segment. */
   numbers: Uint32Array;
-  /** (shared queries, numbers) by the leading channels. */
+  /** (shared queries, numbers), not scaled. */
   scores: Float32Array;
-  /** A query: the greatest score, by the leading channels, of all tokens. */
-  tops: Float32Array;
-  /** A query: the sum of exp(scale * (score - top)) of the tokens that are not chosen, from an eighth of them. */
+  /** A query: the score at its share of the budget. */
+  offsets: Float32Array;
+  /** A query: the sum of exp(scale * (score - offset)) of the tokens that are not chosen, from a sample of them. */
   leftOut: number[];
 }
 
@@ -322,7 +322,7 @@ function scoreExact(call: AttendCall, rows: ExactRows, slots: Slots, first: numb
 }
 
 /**
- * A rest's slot has the weight of one token of the top score: makes it that of all tokens left out, and returns by how
+ * A rest's slot has the weight of one token at the offset: makes it that of all tokens left out, and returns by how
  * much the sum of the query's weights grows.
  */
 function weighRest({ runtime, shared }: AttendCall, slots: Slots, query: number): number {

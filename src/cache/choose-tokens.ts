@@ -1,7 +1,6 @@
 /** Which tokens a kv head attends to under a budget, and what the others weigh together (docs/adr/0045). */
 import { BLOCK_TOKENS } from "../codec/layout.ts";
 import type { AttendCall, ChosenTokens, Segment } from "./attention.ts";
-import { nthGreatest } from "./greatest.ts";
 import type { GroupTokens } from "./group-tokens.ts";
 import { scanHead } from "./scan.ts";
 
@@ -9,11 +8,12 @@ import { scanHead } from "./scan.ts";
 const EIGHT = 8;
 /** `sampledExponentials` looks at one token in so many. */
 const SAMPLED = 8;
+/** Of more blocks than that, at least so many stand for all. */
+const SAMPLED_BLOCKS = 512;
 
 /**
  * The `wanted` tokens that stand out most to one of a kv head's queries: by score above the score that the query would
- * still take, were the tokens shared out evenly. That score is taken to be the best of the last block it would look
- * into. By attention instead, the sharpest query takes most tokens.
+ * still take, were the tokens shared out evenly. By attention instead, the sharpest query takes most tokens.
  */
 export function chooseTokens(
   call: AttendCall,
@@ -31,47 +31,28 @@ export function chooseTokens(
     const scoresPtr = frame.reserve(4 * shared * stride);
     const [offsetsPtr, standingsPtr, bestPtr] = [shared, stride, eights].map((n) => frame.reserve(4 * n));
     const [numbersPtr, scratchPtr] = [stride, stride].map((n) => frame.reserve(4 * n));
-    scanHead(call, segment, group, head, maximaPtr, (query, from) => ({
+    scanHead(call, segment, group, head, "all", maximaPtr, (query, from) => ({
       ptr: scoresPtr + 4 * (query * stride + from * BLOCK_TOKENS),
       stride,
     }));
-    const offsets = Float32Array.from({ length: shared }, (_, q) =>
-      offsetOf(heap.f32(maximaPtr + 4 * q * blocks, blocks), wanted / shared),
-    );
-    heap.f32(offsetsPtr, shared).set(offsets);
+    const step = Math.max(1, Math.floor(blocks / SAMPLED_BLOCKS));
+    const share = Math.ceil(wanted / shared / step);
+    for (let q = 0; q < shared; q++) {
+      const [rowPtr, bestPtr] = [scoresPtr + 4 * q * stride, maximaPtr + 4 * q * blocks];
+      heap.f32(offsetsPtr, shared)[q] = kernels.nthScore(rowPtr, bestPtr, scratchPtr, blocks, step, share);
+    }
     kernels.standings(standingsPtr, bestPtr, scoresPtr, offsetsPtr, eights, shared, stride);
     const least = kernels.chooseTokens(numbersPtr, standingsPtr, bestPtr, scratchPtr, group.count, wanted);
     const numbers = heap.u32(numbersPtr, wanted).slice();
-    const tops = Float32Array.from({ length: shared }, (_, q) =>
-      greatestOf(heap.f32(maximaPtr + 4 * q * blocks, blocks)),
-    );
+    const offsets = heap.f32(offsetsPtr, shared).slice();
     const scale = 1 / Math.sqrt(layer.headDim);
-    const leftOut = Array.from(
-      tops,
-      (top, q) =>
-        SAMPLED * kernels.sampledExponentials(scoresPtr + 4 * q * stride, standingsPtr, blocks, least, top, scale),
-    );
-    const all = heap.f32(scoresPtr, shared * stride);
-    const scores = new Float32Array(shared * wanted);
-    for (let q = 0; q < shared; q++) {
-      for (let i = 0; i < wanted; i++) scores[q * wanted + i] = all[q * stride + numbers[i]];
-    }
-    return { numbers, scores, tops, leftOut };
+    const sampledPart = Math.ceil(blocks / step) / blocks / SAMPLED;
+    const leftOut = Array.from(offsets, (offset, q) => {
+      const rowPtr = scoresPtr + 4 * q * stride;
+      return kernels.sampledExponentials(rowPtr, standingsPtr, blocks, step, least, offset, scale) / sampledPart;
+    });
+    const takenPtr = frame.reserve(4 * shared * wanted);
+    kernels.takeScores(takenPtr, scoresPtr, numbersPtr, wanted, shared, stride);
+    return { numbers, scores: heap.f32(takenPtr, shared * wanted).slice(), offsets, leftOut };
   });
 }
-
-/** More would not make the offset better. */
-const MOST_MAXIMA = 1024;
-
-/** The best score of the last of `share` blocks, from a sample of the blocks where they are many. */
-function offsetOf(maxima: Float32Array, share: number): number {
-  const step = Math.ceil(maxima.length / MOST_MAXIMA);
-  const sample = Float32Array.from({ length: Math.floor(maxima.length / step) }, (_, i) => maxima[i * step]);
-  return nthGreatest(sample, Math.min(sample.length, Math.ceil(share / step)));
-}
-
-const greatestOf = (row: Float32Array): number => {
-  let top = row[0];
-  for (let i = 1; i < row.length; i++) if (row[i] > top) top = row[i];
-  return top;
-};

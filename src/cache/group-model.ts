@@ -13,7 +13,7 @@ import { putF32 } from "../codec/tensors.ts";
 import { BlockPool } from "../runtime/blocks.ts";
 import type { Frame } from "../runtime/heap.ts";
 import type { Runtime } from "../runtime/runtime.ts";
-import { type ChannelSets, channelSets, type PutSlice } from "./channel-sets.ts";
+import { type ChannelSets, channelSets } from "./channel-sets.ts";
 import { mixLevels, partLevels } from "./part-levels.ts";
 
 /** A group without its tokens. */
@@ -88,8 +88,8 @@ export class GroupModel {
       this.centrePtr = isKeys ? this.#put(centre) : 0;
       this.#analysisPtr = this.#putHalves(fitAnalysis(runtime, rows, this.dim, diagonalRoots(shape, headDim)));
       this.sets = isKeys
-        ? channelSets(this.counts, shape.headCount, this.levelsPtr, (...slice) =>
-            this.#put(this.#keySlice(rows, centre, ...slice)),
+        ? channelSets(this.counts, shape.headCount, this.levelsPtr, (head, channels) =>
+            this.#put(this.#keySlice(rows, centre, head, channels)),
           )
         : undefined;
       this.slicePtrs = isKeys
@@ -180,18 +180,14 @@ export class GroupModel {
     return ptr;
   }
 
-  #keySlice(
-    rows: Float32Array,
-    centre: Float32Array,
-    ...[head, first, end, withCentre]: Parameters<PutSlice>
-  ): Float32Array {
+  #keySlice(rows: Float32Array, centre: Float32Array, head: number, channels: number): Float32Array {
     const { headDim, dim, order } = this;
-    const columns = end - first + 1;
+    const columns = channels + 1;
     const slice = new Float32Array(headDim * columns);
     for (let d = 0; d < headDim; d++) {
       const at = head * headDim + (order ? order[d] : d);
-      for (let c = first; c < end; c++) slice[d * columns + c - first] = rows[c * dim + at];
-      if (withCentre) slice[d * columns + columns - 1] = centre[at];
+      for (let c = 0; c < channels; c++) slice[d * columns + c] = rows[c * dim + at];
+      slice[d * columns + channels] = centre[at];
     }
     return slice;
   }

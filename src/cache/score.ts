@@ -29,8 +29,9 @@ import { scoreReconstructed } from "./reconstruct.ts";
 /** Spans whose tables are made at a time: bounds the scratch, and keeps tables in the second cache. */
 const SPANS_AT_A_TIME = 32;
 
-/** Steps of the tables that blocks are chosen by, in logits, where `scoreStep` is finer: fewer steps fit bytes. */
-const SCAN_STEP = 0.01;
+/** Steps of the tables that are chosen by are so many of `scoreStep`, up to a logit's hundredth: fewer steps fit bytes. */
+const SCAN_STEPS = 20;
+const MOST_SCAN_STEP = 0.01;
 
 /** Consecutive blocks in one span: their numbers in the group, and the slot of the first in a row of scores. */
 export interface BlockRun {
@@ -69,7 +70,7 @@ export function scoreGroup(
     const runs = runsOf(layer.anchors, 0, part.slotBlocks, blocks);
     eachQuerySet(call, group, heads, (head, query, count) => {
       const rows = { ptr: rowPtr(query), stride: slots.stride };
-      scoreRuns(call, part.segment, group, head, query, count, runs, "all", rows);
+      scoreRuns(call, part.segment, group, head, query, count, runs, "all", call.settings.scoreStep, rows);
     });
   } else {
     scoreReconstructed(call, part, group, slots, blocks);
@@ -113,10 +114,11 @@ export function runsOf({ least }: Anchors, from: number, count: number, blocks?:
   return runs;
 }
 
-/**
- * Scores of up to four queries of one kv head on runs of blocks, by some of the channels. blocksPtr: u32 addresses of the
- * planes of these channels in the blocks of all runs, one after the other; not given: those of the group's own blocks.
- */
+/** Step of scores to choose by. */
+export const scanStep = ({ scoreStep }: AttendCall["settings"]): number =>
+  Math.max(scoreStep, Math.min(SCAN_STEPS * scoreStep, MOST_SCAN_STEP));
+
+/** Scores of up to four queries of one kv head on runs of blocks, by some of the channels, in steps of so many logits. */
 export function scoreRuns(
   call: AttendCall,
   segment: Segment,
@@ -126,10 +128,10 @@ export function scoreRuns(
   count: number,
   runs: BlockRun[],
   which: keyof ChannelSets,
+  step: number,
   rows: ScoreRows,
-  blocksPtr?: number,
 ): void {
-  const { runtime, layer, queriesPtr, settings } = call;
+  const { runtime, layer, queriesPtr } = call;
   const { kernels, heap } = runtime;
   const { model } = group;
   const { headDim, anchors } = layer;
@@ -138,9 +140,7 @@ export function scoreRuns(
   const channels = channelCount(set.counts);
   const slicePtr = set.slicePtrs[head];
   const setBytes = scoreSetBytes(planes, count);
-  // Chosen blocks are scored again; of chosen tokens these scores are a part.
-  const isScan = which === "leading" && settings.selection === "blocks";
-  const leastStep = (isScan ? Math.max(settings.scoreStep, SCAN_STEP) : settings.scoreStep) * Math.sqrt(headDim);
+  const leastStep = step * Math.sqrt(headDim);
   heap.scratch((frame) => {
     const sets = Math.min(SPANS_AT_A_TIME, runs.length);
     const rowCount = roundUp(sets * count, 4);
@@ -148,7 +148,7 @@ export function scoreRuns(
     const setsPtr = frame.reserve(setBytes * sets);
     const scratchPtr = frame.reserve(scoreScratchBytes(planes, count));
     const groupPtr = putGroup(heap, frame, set, count);
-    const addressesPtr = blocksPtr ?? putAddresses(runtime, frame, group, runs);
+    const addressesPtr = putAddresses(runtime, frame, group, runs);
     let block = 0;
     for (let at = 0; at < runs.length; ) {
       const spans = spansFrom(runs, at, sets, anchors);

@@ -1,5 +1,5 @@
 /**
- * What a budget attends to. Token by token, where leading planes score every token (choose-tokens.ts); or by blocks of
+ * What a budget attends to. Token by token, where planes score every token (choose-tokens.ts); or by blocks of
  * 32, which planes are read by: leading planes or landmarks score them, and the blocks whose best tokens get most
  * attention are taken (docs/adr/0013, 0045). A token that stands out lifts its whole block then.
  */
@@ -22,7 +22,10 @@ export function choose(call: AttendCall, segment: Segment, budget: number | unde
   const slotBlocks = Math.ceil(budget / BLOCK_TOKENS);
   if (choosesTokens(call.settings, call.layer.anchors, segment)) {
     const tokens = keys.flatMap((group) => {
-      call.report.scannedKeyBytes += scannedBytes(group);
+      // What is scanned of chosen tokens scores them too.
+      const chosenBytes = (budget * group.model.planes) / 2;
+      call.report.scoredKeyBytes += chosenBytes;
+      call.report.scannedKeyBytes += scannedBytes(group, "all") - chosenBytes;
       return headsOf(group).map((head) => chooseTokens(call, segment, group, head, budget));
     });
     return { slotBlocks, blocks: [], tokens };
@@ -68,10 +71,10 @@ function scanBlocks(call: AttendCall, segment: Segment, group: GroupTokens, maxi
     const rows = { ptr: frame.reserve(4 * 4 * stride), stride };
     headsOf(group).forEach((head, i) => {
       const ptr = maximaPtr + 4 * i * shared * blocks;
-      scanHead(call, segment, group, head, ptr, () => rows);
+      scanHead(call, segment, group, head, "leading", ptr, () => rows);
     });
   });
-  report.scannedKeyBytes += scannedBytes(group);
+  report.scannedKeyBytes += scannedBytes(group, "leading");
 }
 
 /**

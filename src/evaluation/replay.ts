@@ -59,7 +59,7 @@ export interface KeyTraffic {
    * where no codes are read but those scanned.
    */
   scored: number | null;
-  /** The same, over those and what is scanned to choose the blocks. */
+  /** The same, over those and what is scanned to choose. */
   scoredAndScanned: number;
   /** Of all tokens, over all key bytes: exact tokens in f32 too. */
   all: number;

@@ -66,13 +66,13 @@ export const planeTwins = (views: Views): Pick<Kernels, "packPlanes" | "unpackPl
       });
     },
 
-    gatherTokens(outPtr, blocksPtr, tokensPtr, count, offsetBytes, planes, codeBytes) {
+    gatherTokens(outPtr, blocksPtr, tokensPtr, count, planes, codeBytes) {
       const outBytes = PLANE_BYTES * planes + codeBytes;
       const out = views.u8(outPtr, blockCount(count) * outBytes).fill(0);
       views.u32(tokensPtr, count).forEach((token, i) => {
         const [fromBlock, inside] = [Math.floor(token / BLOCK_TOKENS), token % BLOCK_TOKENS];
         const [toBlock, place] = [Math.floor(i / BLOCK_TOKENS), i % BLOCK_TOKENS];
-        const from = views.u8(views.u32(blocksPtr, fromBlock + 1)[fromBlock] + offsetBytes, outBytes);
+        const from = views.u8(views.u32(blocksPtr, fromBlock + 1)[fromBlock], outBytes);
         const to = out.subarray(toBlock * outBytes, (toBlock + 1) * outBytes);
         for (let at = 0; at < PLANE_BYTES * planes; at += PLANE_BYTES) {
           const nibble = (from[at + (inside % PLANE_BYTES)] >> (inside < PLANE_BYTES ? 0 : 4)) & 15;

@@ -26,14 +26,14 @@ export const softmaxTwins = (views: Views): Pick<Kernels, "softmax" | "exponenti
   };
   return {
     exponentials,
-    sampledExponentials(scoresPtr, standingsPtr, blockCount, least, greatest, scale) {
+    sampledExponentials(scoresPtr, standingsPtr, blockCount, blockStep, least, from, scale) {
       const scores = views.f32(scoresPtr, BLOCK_TOKENS * blockCount);
       const standings = views.f32(standingsPtr, BLOCK_TOKENS * blockCount);
       const lanes = [0, 0, 0, 0];
-      for (let block = 0; block < blockCount; block++) {
+      for (let block = 0, n = 0; block < blockCount; block += blockStep, n++) {
         for (let lane = 0; lane < 4; lane++) {
-          const i = block * BLOCK_TOKENS + 4 * (block % 8) + lane;
-          const weight = exp(fround(fround(scores[i] - fround(greatest)) * fround(scale)));
+          const i = block * BLOCK_TOKENS + 4 * (n % 8) + lane;
+          const weight = exp(fround(fround(scores[i] - fround(from)) * fround(scale)));
           if (standings[i] < fround(least)) lanes[lane] += weight;
         }
       }

@@ -167,16 +167,17 @@ export interface Kernels {
   /** The same without the division: weights = exp(scale * (scores - greatest)); returns their sum. */
   exponentials(weightsPtr: number, scoresPtr: number, count: number, scale: number): number;
   /**
-   * Sum of exp(scale * (score - greatest)) over an eighth of the tokens, as far as their standings lie below `least`: of
-   * block i those from 4 * (i % 8) to 4 * (i % 8) + 3. scores and standings (blockCount * 32) f32, no score above
-   * `greatest`; exponentials and sums as above.
+   * Sum of exp(scale * (score - from)) over an eighth of the tokens of every blockStep-th block, as far as their
+   * standings lie below `least`: of block i * blockStep those from 4 * (i % 8) to 4 * (i % 8) + 3. scores and standings
+   * (blockCount * 32) f32, what is summed below exp(88); exponentials and sums as above.
    */
   sampledExponentials(
     scoresPtr: number,
     standingsPtr: number,
     blockCount: number,
+    blockStep: number,
     least: number,
-    greatest: number,
+    from: number,
     scale: number,
   ): number;
 
@@ -249,6 +250,19 @@ export interface Kernels {
 
   // ---------------------------------------------------------------------------------------------- choose.ts
   /**
+   * The n-th greatest, n from 1 on, of the scores of every blockStep-th block. scores (blockCount * 32) f32, maxima
+   * (blockCount) f32 the greatest of each block; at least n of the scores are finite, none is NaN. scratchPtr has room
+   * for all scores looked at.
+   */
+  nthScore(
+    scoresPtr: number,
+    maximaPtr: number,
+    scratchPtr: number,
+    blockCount: number,
+    blockStep: number,
+    n: number,
+  ): number;
+  /**
    * out (8 * groupCount) f32: the greatest over queries of score - offset, where the second is greater it is taken;
    * maxima (groupCount) f32: the greatest of each 8. scores (queryCount, scoreStride) f32, offsets (queryCount) f32,
    * queryCount at least 1. No NaN.
@@ -275,6 +289,15 @@ export interface Kernels {
     count: number,
     wanted: number,
   ): number;
+  /** out (queryCount, count) f32: the scores (queryCount, scoreStride) f32 of tokens numbers (count) u32. */
+  takeScores(
+    outPtr: number,
+    scoresPtr: number,
+    numbersPtr: number,
+    count: number,
+    queryCount: number,
+    scoreStride: number,
+  ): void;
 
   // ------------------------------------------------------------------------------------------------- mix.ts
   /**
@@ -366,15 +389,14 @@ export interface Kernels {
   ): void;
   /**
    * Blocks of chosen tokens, side by side at out: the nibbles that tokens (count) u32 have in `planes` planes, 32 tokens a
-   * block in the order of the list, zeros behind the last. Token t lies in the block at blocks[t / 32] u32, its planes
-   * offsetBytes from there. With codeBytes 32 (else 0) a block's 32 bytes behind those planes, one a token, come too.
+   * block in the order of the list, zeros behind the last. Token t lies in the block at blocks[t / 32] u32. With codeBytes
+   * 32 (else 0) a block's 32 bytes behind those planes, one a token, come too.
    */
   gatherTokens(
     outPtr: number,
     blocksPtr: number,
     tokensPtr: number,
     count: number,
-    offsetBytes: number,
     planes: number,
     codeBytes: number,
   ): void;
@@ -454,8 +476,10 @@ export const KERNEL_NAMES = [
   "scoreTables",
   "scorePlanes",
   "blockMaxima",
+  "nthScore",
   "standings",
   "chooseTokens",
+  "takeScores",
   "blockWeights",
   "mixPlanes",
   "foldMix",

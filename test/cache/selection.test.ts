@@ -134,7 +134,8 @@ describe.each(TOKEN_MODES)("tokens by planes of %s", (_, codec) => {
 
   it("what is chosen is attended to as restored rows are, the rest as their mean with about the weight of all of them", async () => {
     const coded = await compress(runtime, source, { ...ENDS, ...codec });
-    using cache = KvCache.open(runtime, coded, { budget: 100, mixTolerance: 0, scoreStep: 1e-4 });
+    // Steps of scores that are chosen by are 20 of these.
+    using cache = KvCache.open(runtime, coded, { budget: 100, mixTolerance: 0, scoreStep: 5e-6 });
     const rows = restoredRows(runtime, coded);
     const mean = Float64Array.from({ length: 64 }, (_, i) => {
       let sum = 0;
@@ -198,6 +199,24 @@ describe.each(TOKEN_MODES)("tokens by planes of %s", (_, codec) => {
     // What was exact when it was forgotten comes again as it was; block borders are the same.
     expect(outs[2]).toEqual(outs[0]);
   });
+});
+
+it("of a context so long that blocks are sampled, each query's best tokens are chosen", async () => {
+  const tokens = 8 + 32 * 2100;
+  const source = new TinyCache({ layers: 1, kvHeads: 1, tokens, noise: 0.3 });
+  const coded = await compress(runtime, source, { ...ENDS, anchorSpan: null });
+  using all = KvCache.open(runtime, coded);
+  using cache = KvCache.open(runtime, coded, { budget: 1500 });
+  const queries = someQueries(source.geometry, 3, 2, 1);
+  const scores = all.scores(0, queries);
+  const chosen = new Set(chosenTokens(cache, queries, 2, 0, tokens));
+  expect(chosen.size).toBe(1500);
+  for (let q = 0; q < 3; q++) {
+    const mine = scores.subarray(q * tokens + 2, (q + 1) * tokens - 6);
+    const best = Array.from(mine.keys()).sort((a, b) => mine[b] - mine[a]);
+    // Of a share of 500 all, were every block looked at; a quarter of the blocks says where it ends.
+    for (const token of best.slice(0, 400)) expect(chosen.has(token)).toBe(true);
+  }
 });
 
 /** Numbers of the coded tokens that a query attends to. */
@@ -364,9 +383,9 @@ describe("bytes of keys", () => {
       const wide = books.reduce((sum, { width }) => sum + (width === 8 ? 2 : width === 4 ? 1 : 0), 0);
       const leading = Math.max(wide, Math.ceil(0.6 * all));
       expect(leading).toBeLessThan(all);
-      expect(report.scannedKeyBytes).toBe(128 * 16 * leading);
-      // A byte has nibbles of two tokens, of which one is chosen.
-      expect(report.scoredKeyBytes).toBe(selection === "blocks" ? planes.length / 32 : 128 * (all - leading));
+      // A thirty-second of the codes scores what was chosen; tokens are chosen by all codes, which are read once.
+      expect(report.scoredKeyBytes).toBe(planes.length / 32);
+      expect(report.scannedKeyBytes).toBe(selection === "blocks" ? 128 * 16 * leading : (31 * planes.length) / 32);
       // What is stored is another thing.
       expect(cache.stats().bytes.codes).toBeGreaterThan(planes.length);
       expect(report.blocks).toBe(4);
@@ -390,8 +409,8 @@ describe("on a real cache of 1,664 tokens", () => {
     [{ grouping: "layer", anchorSpan: 256 }, "blocks", 1 / 2, 0.9, 0.85],
     [{ grouping: "head", anchorSpan: null }, "blocks", 1 / 4, 0.79, 0.56],
     [{ grouping: "layer", anchorSpan: 256 }, "tokens", 1 / 32, 0.78, 0.48],
-    [{ grouping: "layer", anchorSpan: 256 }, "tokens", 1 / 8, 0.86, 0.83],
-    [{ grouping: "head", anchorSpan: null }, "tokens", 1 / 8, 0.86, 0.82],
+    [{ grouping: "layer", anchorSpan: 256 }, "tokens", 1 / 8, 0.86, 0.93],
+    [{ grouping: "head", anchorSpan: null }, "tokens", 1 / 8, 0.86, 0.91],
     [{ grouping: "head", anchorSpan: 1 }, "landmarks", 1 / 4, 0.68, 0.69],
     [{ grouping: "head", anchorSpan: 1 }, "landmarks", 1 / 2, 0.8, 0.84],
   ];

@@ -35,6 +35,63 @@ describe.each(PLATFORMS)("standings on $name", ({ create }) => {
   });
 });
 
+const many = (count: number, seed: number, levels: number): Float32Array =>
+  noise(count, seed).map((x) => Math.round(levels * x) / levels - 3);
+
+/** The n-th score of some blocks whose last has free places. */
+function nthScore(runtime: Runtime, arena: Arena, scores: Float32Array, step: number, n: number): number {
+  const blocks = scores.length / 32;
+  const maxima = Float32Array.from({ length: blocks }, (_, i) => Math.max(...scores.subarray(32 * i, 32 * i + 32)));
+  const [scoresPtr, maximaPtr, scratchPtr] = [arena.put(scores), arena.put(maxima), arena.out(4 * scores.length)];
+  return runtime.kernels.nthScore(scoresPtr, maximaPtr, scratchPtr, blocks, step, n);
+}
+
+/** Scores of `blocks`, the last with three tokens. */
+function scoresOf(blocks: number, seed: number, levels: number): Float32Array {
+  return many(32 * blocks, seed, levels).fill(-Infinity, 32 * blocks - 29);
+}
+
+describe.each(PLATFORMS)("nthScore on $name", ({ create }) => {
+  it.each([
+    [1, 1, 1],
+    [1, 1, 3],
+    [7, 1, 2],
+    [7, 1, 7],
+    [7, 1, 8],
+    [7, 1, 195],
+    [40, 3, 5],
+    [40, 3, 400],
+    [300, 1, 290],
+  ])("of %i blocks, each or every %i-th, is the %i-th greatest", async (blocks, step, n) => {
+    const runtime = await create({ poison: true });
+    for (const levels of [1, 30, 1e6]) {
+      const scores = scoresOf(blocks, 9, levels);
+      const got = withArena(runtime, (arena) => nthScore(runtime, arena, scores, step, n));
+      const looked = scores.filter((_, i) => Math.floor(i / 32) % step === 0);
+      expect(got).toBe(looked.toSorted((a, b) => b - a)[n - 1]);
+    }
+  });
+});
+
+describe.each(PLATFORMS)("takeScores on $name", ({ create }) => {
+  it.each([
+    [1, 1],
+    [5, 3],
+    [33, 2],
+  ])("takes %i scores of %i queries", async (count, queries) => {
+    const runtime = await create();
+    const scores = noise(queries * 100, 3);
+    const numbers = Uint32Array.from({ length: count }, (_, i) => 3 * i + (i % 2));
+    const got = withArena(runtime, (arena) => {
+      const [outPtr, scoresPtr, numbersPtr] = [arena.out(4 * queries * count), arena.put(scores), arena.put(numbers)];
+      runtime.kernels.takeScores(outPtr, scoresPtr, numbersPtr, count, queries, 100);
+      return arena.f32(outPtr, queries * count);
+    });
+    const expected = Array.from({ length: queries }, (_, q) => Array.from(numbers, (i) => scores[100 * q + i]));
+    expectSame(got, Float32Array.from(expected.flat()));
+  });
+});
+
 /** Standings of `count` tokens, the rest of the last block free, and the kernel's choice of them. */
 function choose(runtime: Runtime, arena: Arena, standings: Float32Array, wanted: number) {
   const count = standings.length;
@@ -52,9 +109,6 @@ function byDefinition(standings: Float32Array, wanted: number) {
   return { numbers: order.slice(0, wanted).sort((a, b) => a - b), least: standings[order[wanted - 1]] };
 }
 
-const many = (count: number, seed: number, levels: number): Float32Array =>
-  noise(count, seed).map((x) => Math.round(levels * x) / levels - 3);
-
 describe.each(PLATFORMS)("chooseTokens on $name", ({ create }) => {
   let runtime: Runtime;
   beforeAll(async () => {
@@ -63,7 +117,7 @@ describe.each(PLATFORMS)("chooseTokens on $name", ({ create }) => {
 
   it("finds the greatest, the first of equals, in rising order", () => {
     const input = fc.record({
-      count: fc.integer({ min: 1, max: 400 }),
+      count: fc.integer({ min: 1, max: 3000 }),
       part: fc.double({ min: 0, max: 1, noNaN: true }),
       // From all equal to all different.
       levels: fc.constantFrom(0.1, 2, 30, 1e6),
@@ -79,9 +133,32 @@ describe.each(PLATFORMS)("chooseTokens on $name", ({ create }) => {
     };
     fc.assert(fc.property(input, check), { numRuns: 100 });
   });
+
+  it("finds them where a sample misleads", () => {
+    // The token of each block that the sample takes stands out, or none of them does.
+    for (const sign of [1, -1]) {
+      const standings = noise(5000, 3).map((x, i) => (i % 32 === Math.floor(i / 32) % 32 ? x + 9 * sign : x));
+      for (const wanted of [1, 100, 157, 400, 4000]) {
+        const { numbers, least } = withArena(runtime, (arena) => choose(runtime, arena, standings, wanted));
+        const expected = byDefinition(standings, wanted);
+        expectSame(numbers, expected.numbers);
+        expect(least).toBe(expected.least);
+      }
+    }
+  });
 });
 
 describe("choosing, everywhere", () => {
+  it("gives the same scores as the twin", async () => {
+    const same = await sameBits();
+    for (const [step, n] of [
+      [1, 31],
+      [4, 90],
+    ]) {
+      same((runtime, arena) => [[nthScore(runtime, arena, scoresOf(60, 6, 1e6), step, n)]]);
+    }
+  });
+
   it("gives the same standings as the twin", async () => {
     const same = await sameBits();
     same((runtime, arena) => {

@@ -134,12 +134,9 @@ describe.each(PLATFORMS)("planes on $name", ({ create }) => {
   });
 });
 
-/** Random blocks of `planes` planes behind `offset` bytes, and codes of tokens behind those, in no order in memory. */
-function blocksIn(
-  arena: Arena,
-  { blocks, planes, offset, codeBytes }: Gathering,
-): { ptr: number; bytes: Uint8Array }[] {
-  const size = offset + PLANE_BYTES * planes + codeBytes;
+/** Random blocks of `planes` planes, and codes of tokens behind those, in no order in memory. */
+function blocksIn(arena: Arena, { blocks, planes, codeBytes }: Gathering): { ptr: number; bytes: Uint8Array }[] {
+  const size = PLANE_BYTES * planes + codeBytes;
   const made = Array.from({ length: blocks }, (_, block) => {
     const bytes = Uint8Array.from(noise(size, block + 1), (x) => 128 + 128 * x);
     return { ptr: arena.put(bytes), bytes };
@@ -150,19 +147,18 @@ function blocksIn(
 interface Gathering {
   blocks: number;
   planes: number;
-  offset: number;
   codeBytes: number;
   tokens: number[];
 }
 
 function gather(runtime: Runtime, arena: Arena, input: Gathering) {
-  const { planes, offset, codeBytes, tokens } = input;
+  const { planes, codeBytes, tokens } = input;
   const blocks = blocksIn(arena, input);
   const outBytes = Math.ceil(tokens.length / 32) * (PLANE_BYTES * planes + codeBytes);
   const outPtr = arena.out(outBytes);
   const listPtr = arena.put(Uint32Array.from(blocks, ({ ptr }) => ptr));
   const tokensPtr = arena.put(Uint32Array.from(tokens));
-  runtime.kernels.gatherTokens(outPtr, listPtr, tokensPtr, tokens.length, offset, planes, codeBytes);
+  runtime.kernels.gatherTokens(outPtr, listPtr, tokensPtr, tokens.length, planes, codeBytes);
   return { blocks: blocks.map(({ bytes }) => bytes), out: arena.u8(outPtr, outBytes) };
 }
 
@@ -171,20 +167,20 @@ const nibbleOf = (block: Uint8Array, at: number, token: number): number =>
   token < 16 ? block[at + token] % 16 : Math.floor(block[at + token - 16] / 16);
 
 const GATHERINGS: Record<string, Gathering> = {
-  "no tokens": { blocks: 1, planes: 3, offset: 0, codeBytes: 32, tokens: [] },
-  "one token": { blocks: 3, planes: 4, offset: 0, codeBytes: 0, tokens: [77] },
-  "no planes, codes alone": { blocks: 2, planes: 0, offset: 32, codeBytes: 32, tokens: [3, 40, 63] },
-  "every token of some blocks": { blocks: 2, planes: 2, offset: 16, codeBytes: 32, tokens: [...Array(64).keys()] },
-  "scattered tokens, the planes behind others": {
-    ...{ blocks: 9, planes: 7, offset: 48, codeBytes: 32 },
+  "no tokens": { blocks: 1, planes: 3, codeBytes: 32, tokens: [] },
+  "one token": { blocks: 3, planes: 4, codeBytes: 0, tokens: [77] },
+  "no planes, codes alone": { blocks: 2, planes: 0, codeBytes: 32, tokens: [3, 40, 63] },
+  "every token of some blocks": { blocks: 2, planes: 2, codeBytes: 32, tokens: [...Array(64).keys()] },
+  "scattered tokens": {
+    ...{ blocks: 9, planes: 7, codeBytes: 32 },
     tokens: Array.from({ length: 71 }, (_, i) => 4 * i + (i % 3)),
   },
-  "the same token twice, and out of order": { blocks: 4, planes: 1, offset: 0, codeBytes: 32, tokens: [127, 5, 5, 16] },
+  "the same token twice, and out of order": { blocks: 4, planes: 1, codeBytes: 32, tokens: [127, 5, 5, 16] },
 };
 
 describe.each(PLATFORMS)("gatherTokens on $name", ({ create }) => {
   it.each(Object.entries(GATHERINGS))("puts %s into blocks of their own", async (_, input) => {
-    const { planes, offset, codeBytes, tokens } = input;
+    const { planes, codeBytes, tokens } = input;
     const runtime = await create();
     const { blocks, out } = withArena(runtime, (arena) => gather(runtime, arena, input));
     const outBytes = PLANE_BYTES * planes + codeBytes;
@@ -193,10 +189,10 @@ describe.each(PLATFORMS)("gatherTokens on $name", ({ create }) => {
       const from = blocks[token >> 5];
       const to = expected.subarray((i >> 5) * outBytes);
       for (let plane = 0; plane < planes; plane++) {
-        const nibble = nibbleOf(from, offset + 16 * plane, token % 32);
+        const nibble = nibbleOf(from, 16 * plane, token % 32);
         to[16 * plane + (i % 16)] += nibble * (i % 32 < 16 ? 1 : 16);
       }
-      if (codeBytes) to[16 * planes + (i % 32)] = from[offset + 16 * planes + (token % 32)];
+      if (codeBytes) to[16 * planes + (i % 32)] = from[16 * planes + (token % 32)];
     });
     expectSame(out, expected);
   });

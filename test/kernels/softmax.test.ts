@@ -42,29 +42,47 @@ describe.each(PLATFORMS)("softmax on $name", ({ create }) => {
   });
 });
 
+/** Some scores lie above it. */
+const FROM = 12;
+
 /** Scores, and standings that rise with them here and there, of 32 tokens a block. */
-function sampled(runtime: Runtime, arena: Arena, scores: Float32Array, standings: Float32Array, least: number): number {
+function sampled(
+  runtime: Runtime,
+  arena: Arena,
+  scores: Float32Array,
+  standings: Float32Array,
+  step: number,
+  least: number,
+): number {
   const [scoresPtr, standingsPtr] = [arena.put(scores), arena.put(standings)];
-  const greatest = scores.reduce((a, b) => Math.max(a, b), 0);
-  return runtime.kernels.sampledExponentials(scoresPtr, standingsPtr, scores.length / 32, least, greatest, 0.125);
+  return runtime.kernels.sampledExponentials(scoresPtr, standingsPtr, scores.length / 32, step, least, FROM, 0.125);
 }
 
 describe.each(PLATFORMS)("sampledExponentials on $name", ({ create }) => {
-  it.each([0, 1, 3, 8, 19])(
-    "of %i blocks are those of every eighth token that stands below the least",
-    async (blocks) => {
+  it.each([
+    [0, 1],
+    [1, 1],
+    [3, 1],
+    [8, 1],
+    [19, 1],
+    [19, 2],
+    [35, 8],
+    [5, 9],
+  ])(
+    "of %i blocks, each or every %i-th, are those of every eighth token that stands below the least",
+    async (blocks, step) => {
       const scores = noise(32 * blocks, 5).map((x) => 20 * x);
       const standings = noise(32 * blocks, 6);
       // A free place: no score, lowest standing.
       if (blocks) [scores[2], standings[2]] = [-Infinity, -Infinity];
       const runtime = await create();
       for (const least of [-Infinity, 0.1, Infinity]) {
-        const got = withArena(runtime, (arena) => sampled(runtime, arena, scores, standings, least));
-        const greatest = Math.max(0, ...scores);
+        const got = withArena(runtime, (arena) => sampled(runtime, arena, scores, standings, step, least));
         let expected = 0;
         scores.forEach((score, i) => {
-          const isSampled = Math.floor((i % 32) / 4) === Math.floor(i / 32) % 8;
-          if (isSampled && standings[i] < least) expected += Math.exp((score - greatest) / 8);
+          const block = Math.floor(i / 32);
+          const isSampled = block % step === 0 && Math.floor((i % 32) / 4) === (block / step) % 8;
+          if (isSampled && standings[i] < least) expected += Math.exp((score - FROM) / 8);
         });
         expect(Math.abs(got - expected)).toBeLessThan(1e-6 * expected + 1e-12);
       }
@@ -76,7 +94,7 @@ describe("softmax everywhere", () => {
   it("has the same bits for sampled exponentials", async () => {
     const same = await sameBits();
     const [scores, standings] = [noise(32 * 11, 7).map((x) => 300 * x), noise(32 * 11, 8)];
-    same((runtime, arena) => [[sampled(runtime, arena, scores, standings, 0.2)]]);
+    for (const step of [1, 3]) same((runtime, arena) => [[sampled(runtime, arena, scores, standings, step, 0.2)]]);
   });
 
   it("is exponentials divided by their sum, which have the same bits everywhere too", async () => {
