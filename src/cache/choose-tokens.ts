@@ -1,4 +1,4 @@
-/** Which tokens a kv head attends to under a budget, and what the others weigh together (docs/adr/0045). */
+/** Which tokens a kv head attends to under a budget, and what the others weigh together (docs/adr/0051). */
 import { BLOCK_TOKENS } from "../codec/layout.ts";
 import type { AttendCall, ChosenTokens, Segment } from "./attention.ts";
 import type { GroupTokens } from "./group-tokens.ts";

@@ -5,7 +5,7 @@ import { type CacheSource, ELEMENT_BYTES, type QueryData, type TensorData } from
 import { loadTensor, storeTensor } from "../codec/tensors.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 
-/** Queries, or their moments, are those of the last cache. Tensors come as f32. */
+/** Queries, their moments or Fisher information are those of the last cache. Tensors come as f32. */
 export function concatenated(runtime: Runtime, caches: CacheSource[]): CacheSource {
   const last = caches[caches.length - 1];
   const firsts: number[] = [];

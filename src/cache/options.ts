@@ -9,15 +9,18 @@ export interface CacheOptions extends Omit<CodecOptions, "metric" | "attentionWe
   fitTokens: number;
   /** Type of exact tokens: rows are rounded to it when they come in, so that an archive holds what attention saw. */
   exactType: ElementType;
-  /** Steps of score tables in logits: what a plane adds is off by half of one at most (ADR 0030). */
+  /**
+   * Steps of score tables in logits: what a plane adds is off by half of one at most (ADR 0030). Where tokens are chosen
+   * steps are 20 times that, 0.01 at most.
+   */
   scoreStep: number;
   /** Part of each query's weight whose values may be left out of the mix, a segment and value group. */
   mixTolerance: number;
   /** Coded tokens to attend to, below 1 a part of them; null: all. Sinks and recent are always in. */
   budget: number | null;
   /**
-   * What a budget chooses: each kv head's own tokens or, for a group of heads, whole blocks of 32, both by leading planes;
-   * or such blocks by landmarks (always where spans are shorter than a block).
+   * What a budget chooses: each kv head's own tokens, by all planes, or, for a group of heads, whole blocks of 32, by
+   * leading planes; or such blocks by landmarks (always where spans are shorter than a block).
    */
   selection: (typeof SELECTIONS)[number];
   /** A layer is fitted again where its basis misses more than this many times what it missed at first; null: never. */

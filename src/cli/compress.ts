@@ -8,7 +8,6 @@ import { spansByFrequency } from "../codec/anchors.ts";
 import { type CodedCache, hasStreams } from "../codec/coded.ts";
 import { checkTargetKl } from "../codec/expected-kl.ts";
 import { compressOnBases } from "../codec/given-bases.ts";
-import { weighsValues } from "../codec/metric-data.ts";
 import { type CodecOptions, checkOptions, DEFAULT_OPTIONS } from "../codec/options.ts";
 import type { CacheSource } from "../codec/source.ts";
 import { withProfile } from "../engines/profile.ts";
@@ -19,13 +18,10 @@ import { basesOf, checkOutput, fileBytes, profileAt, withDump } from "./files.ts
 import { compressForGoal, describeChoice } from "./goal.ts";
 import { type Io, print } from "./io.ts";
 import { atLeastOne, number, positiveInteger } from "./numbers.ts";
-import { withProgress } from "./progress.ts";
+import { phasesOf, withProgress } from "./progress.ts";
 import { describeCodes, describeExact, describeSource, formatCodes } from "./summary.ts";
 import { facts, thousands } from "./text.ts";
 
-/** Analysis of keys, coding of keys, coding of values; where layers share a step or bits, values are analysed before too. */
-const phasesOf = (options: Pick<CodecOptions, "entropy" | "metric" | "schedule">, source: CacheSource): number =>
-  options.entropy || weighsValues(source, options) ? 4 : 3;
 /** Projection of keys and values on the bases of a profile, coding of keys, coding of values. */
 const BASES_PHASES = 3;
 /** Analysis of keys and of values, before bits are chosen. */
@@ -60,7 +56,10 @@ export function addCompress(program: Command, io: Io): void {
     .option("--key-bits <bits>", "mean bits of a key element, over all layers", number, defaults.keyBits)
     .option("--value-bits <bits>", "mean bits of a value element", number, defaults.valueBits)
     .addOption(
-      new Option("--target-kl <nats>", "in place of bits: choose them for this KL divergence of the model's next token")
+      new Option(
+        "--target-kl <nats>",
+        "in place of bits: choose them for this KL divergence of the model's next token; wants a --profile with Fisher information",
+      )
         .argParser((text: string) => asUsage(() => checkTargetKl(number(text))))
         .conflicts(["keyBits", "valueBits", "schedule", "ratio"]),
     )
@@ -113,7 +112,10 @@ export function addCompress(program: Command, io: Io): void {
         .conflicts(["extend", "targetKl", "ratio", "schedule"]),
     )
     .option("--no-metric", "count all errors alike, whatever queries or profile say of them")
-    .option("--no-attention-weights", "do not weigh tokens by the attention that they receive")
+    .option(
+      "--no-attention-weights",
+      "do not weigh tokens by the attention that they receive; none are where the profile has Fisher information",
+    )
     .option(
       "--basis-bits <bits>",
       "bits of a basis element, or auto",

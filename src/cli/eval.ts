@@ -2,9 +2,9 @@
 import { availableParallelism } from "node:os";
 import type { Command } from "commander";
 import { writeFileAtomically } from "../archive/atomic-file.ts";
-import type { CodedCache } from "../codec/coded.ts";
 import { checkTargetKl } from "../codec/expected-kl.ts";
 import { openGguf, readGgufModel } from "../engines/llama-cpp.ts";
+import type { ModelProfile } from "../engines/profile.ts";
 import { evaluate, STEPS_A_TEXT } from "../evaluation/eval/evaluate.ts";
 import {
   type BitPair,
@@ -93,7 +93,7 @@ async function runEval(io: Io, flags: EvalFlags): Promise<void> {
   if (svg !== undefined)
     await checkOutput("--svg", svg, [modelPath, ...(paths ?? []), ...(flags.profile ? [flags.profile] : [])]);
   const profile = await profileAt(flags.profile);
-  const methods = methodsOf(flags, profile?.bases);
+  const methods = methodsOf(flags, profile);
   const model = await aboutFile(modelPath, () => readGgufModel(modelPath));
   const note = (await hasQuantizedWeights(modelPath))
     ? "note: quantized weights turn any tiny change into noise; no row can be below the first. See docs/eval.md.\n"
@@ -125,14 +125,13 @@ async function runEval(io: Io, flags: EvalFlags): Promise<void> {
   }
 }
 
-function methodsOf({ targetKl = [], profile, bits, methods }: EvalFlags, bases?: CodedCache): EvalMethod[] {
-  if (targetKl.length && !profile) throw new UsageError("--target-kl: expected --profile beside it, got none");
-  const onBases = bases
-    ? methodsOnBases(
-        bases,
-        bits?.filter(({ valueBits }) => valueBits !== EXACT_BITS),
-      )
-    : [];
+function methodsOf({ targetKl = [], bits, methods }: EvalFlags, profile?: ModelProfile): EvalMethod[] {
+  if (targetKl.length && !profile?.fisher.size) {
+    const got = profile ? "one without" : "none";
+    throw new UsageError(`--target-kl: expected a --profile with the model's Fisher information, got ${got}`);
+  }
+  const coded = bits?.filter(({ valueBits }) => valueBits !== EXACT_BITS);
+  const onBases = profile?.bases ? methodsOnBases(profile.bases, coded) : [];
   const all = [...(bits ? methodsAt(bits) : EVAL_METHODS), ...onBases, ...forTargets(targetKl)];
   // Every row is to be read beside the floor.
   return [FLOOR, ...chooseByName(all, methods).filter((method) => method !== FLOOR)];

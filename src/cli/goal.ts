@@ -3,9 +3,10 @@ import { encodeArchive } from "../archive/writer.ts";
 import { type Choice, choicesOf, chooseForBytes, chooseForKl } from "../codec/choose.ts";
 import type { CodedCache } from "../codec/coded.ts";
 import { compress, rangeOf, type WorkOptions } from "../codec/compress.ts";
+import { weighsValues } from "../codec/metric-data.ts";
 import type { CodecOptions } from "../codec/options.ts";
 import type { CacheSource } from "../codec/source.ts";
-import { hasFisher, spectraOf } from "../codec/spectra.ts";
+import { spectraOf } from "../codec/spectra.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { UsageError } from "./failure.ts";
 
@@ -30,11 +31,11 @@ export async function compressForGoal(
   work: WorkOptions,
 ): Promise<Reached> {
   if (targetKl === undefined && ratio === undefined) return { cache: await compress(runtime, source, options, work) };
-  const spectra = await spectraOf(runtime, source, { ...options, keyBits: 4, valueBits: 4 }, work);
-  if (targetKl !== undefined && !hasFisher(spectra)) {
+  if (targetKl !== undefined && !weighsValues(source, options)) {
     const got = options.metric ? "none" : "--no-metric";
     throw new UsageError(`--target-kl: expected a --profile with the model's Fisher information, got ${got}`);
   }
+  const spectra = await spectraOf(runtime, source, { ...options, keyBits: 4, valueBits: 4 }, work);
   const choices = choicesOf(spectra, options, rangeOf(source.tokenCount, options).count);
   if (ratio !== undefined) return withinBytes(runtime, source, options, choices, f16Bytes / ratio, ratio, work);
   const chosen = chooseForKl(choices, targetKl as number);

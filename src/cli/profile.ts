@@ -1,4 +1,4 @@
-/** `svdq profile`: what a model's queries are like, and bases for its caches, from dumps and samples of queries. */
+/** `svdq profile`: what a model's queries are like, what errors cost it, and bases for its caches, in one file. */
 import { readFile } from "node:fs/promises";
 import type { Command } from "commander";
 import { profileFingerprint } from "../archive/profile-rows.ts";
@@ -28,7 +28,7 @@ import { aboutFile, asUsage, InputError, UsageError } from "./failure.ts";
 import { checkOutput, fileBytes, firstBytes } from "./files.ts";
 import { type Io, print } from "./io.ts";
 import { number } from "./numbers.ts";
-import { withProgress } from "./progress.ts";
+import { phasesOf, withProgress } from "./progress.ts";
 import { facts, thousands } from "./text.ts";
 
 interface ProfileFlags {
@@ -44,9 +44,6 @@ interface ProfileFlags {
 /** Bases of a profile serve live caches, which attend in place. */
 const LIVE_SPAN = 256;
 
-/** Analysis of keys, coding of keys, coding of values. */
-const PHASES = 3;
-
 export function addProfile(program: Command, io: Io): void {
   const { keyBits, valueBits } = DEFAULT_OPTIONS;
   program
@@ -55,7 +52,7 @@ export function addProfile(program: Command, io: Io): void {
     .description(
       "Writes a model's profile: the second moments of its queries before RoPE, from samples of queries and from dumps\n" +
         "that hold some, and the mean Fisher information of profiles (tools/fisher-transformers.py makes one);\n" +
-        "--profile of compress and eval takes it. With --bases also bases, allocation and books,\n" +
+        "--profile of compress, eval and tasks takes it. With --bases also bases, allocation and books,\n" +
         "calibrated on the dumps or states: for live caches that start empty, and for archives without bases of their\n" +
         "own (compress --bases profile).",
     )
@@ -114,7 +111,7 @@ async function runProfile(io: Io, files: string[], flags: ProfileFlags): Promise
   const result = { output, model, layers, kvHeads, headDim, ...parts, totalBytes };
   print(io, json, result, () =>
     facts([
-      ["from", `${files.length} files, ${thousands(count)} queries a query head`],
+      ["from", `${files.length} files${count ? `, ${thousands(count)} queries a query head` : ""}`],
       ["model", `${model || "unknown"}: ${layers} layers of ${kvHeads} kv heads x ${headDim}`],
       ["to", `${output}: ${thousands(totalBytes)} bytes, ${describeParts(parts)}`],
       ...(bases ? [["bases", profileFingerprint(bases)] as [string, string]] : []),
@@ -125,16 +122,18 @@ async function runProfile(io: Io, files: string[], flags: ProfileFlags): Promise
 const describeParts = ({ queries, fisher, bases }: { queries: number; fisher: number; bases: boolean }): string =>
   [queries && "queries", fisher && "Fisher information", bases && "bases"].filter(Boolean).join(", ");
 
+/** A profile that has nothing which would be lost: of others, Fisher information alone is taken. */
 async function fisherAt(path: string): Promise<ModelProfile> {
   const profile = await readProfile(path);
-  if (profile.fisher.size > 0) return profile;
-  throw new InputError(`${path}: expected Fisher information, got a profile without`);
+  const beside = [profile.moments.size && "queries", profile.bases && "bases"].filter(Boolean);
+  if (profile.fisher.size > 0 && beside.length === 0) return profile;
+  const got = profile.fisher.size ? `${beside.join(" and ")} beside it` : "a profile without";
+  throw new InputError(`${path}: expected Fisher information alone, got ${got}`);
 }
 
 /** Queries of samples and Fisher information of profiles. */
 function merged(samples: QuerySample[], measured: ModelProfile[]): ModelProfile {
-  const { bases: _, ...first } = measured[0] ?? {};
-  const base = samples.length ? mergeSamples(samples) : { ...(first as ModelProfile), moments: new Map() };
+  const base = samples.length ? mergeSamples(samples) : measured[0];
   return { ...base, fisher: mergeFisher(measured, base) };
 }
 
@@ -171,7 +170,7 @@ async function basesOf(
     throw new InputError("--bases: expected at least one dump or state with keys and values, got none");
   }
   const sources = caches.map((cache) => withProfile(cache, queries));
-  return withProgress(io, PHASES * caches[0].geometry.layerCount, (bar) =>
+  return withProgress(io, phasesOf({ ...options, schedule: null }, sources[0]) * caches[0].geometry.layerCount, (bar) =>
     createProfile(runtime, sources, options, { signal: io.signal, onProgress: ({ phase }) => bar.step(phase) }),
   );
 }

@@ -1,6 +1,18 @@
 /** A bar on a terminal, nothing elsewhere. */
 import { SingleBar } from "cli-progress";
+import { weighsValues } from "../codec/metric-data.ts";
+import type { CodecOptions } from "../codec/options.ts";
+import type { CacheSource } from "../codec/source.ts";
 import type { Io } from "./io.ts";
+
+/**
+ * Phases of `compress`: analysis of keys, coding of keys, coding of values; where layers share a step or bits, values
+ * are analysed before too.
+ */
+export const phasesOf = (
+  options: Pick<CodecOptions, "entropy" | "metric" | "schedule">,
+  source: CacheSource,
+): number => (options.entropy || weighsValues(source, options) ? 4 : 3);
 
 export interface ProgressBar {
   /** One of `total` steps is done. */

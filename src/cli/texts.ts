@@ -1,7 +1,8 @@
 /** `svdq texts`: texts that need their context, as files for tools that measure a model elsewhere. */
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Command } from "commander";
+import { writeFileAtomically } from "../archive/atomic-file.ts";
 import { contextTexts } from "../evaluation/texts/contexts.ts";
 import { asUsage } from "./failure.ts";
 import { type Io, print } from "./io.ts";
@@ -42,7 +43,8 @@ async function runTexts(io: Io, { output, seed, count, length, json }: TextsFlag
   const files: string[] = [];
   for (const { name, text } of texts) {
     const path = join(output, `${name}.txt`);
-    await writeFile(path, text);
+    const bytes = new TextEncoder().encode(text);
+    await writeFileAtomically(path, (write) => write(bytes), { signal: io.signal });
     files.push(path);
   }
   print(io, json, { files }, () => `${files.join("\n")}\n`);

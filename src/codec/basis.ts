@@ -1,6 +1,6 @@
 /**
- * The basis of a head group: eigenvectors of the second moment of its rows, leading first. Keys are centred and, where
- * queries are known, whitened by their metric before and unwhitened after; directions of values are neither.
+ * The basis of a head group: eigenvectors of the second moment of its rows, leading first. Keys are centred,
+ * directions of values are not; where a metric is known, rows are whitened by it before and unwhitened after.
  */
 import { ConvergenceError } from "../errors.ts";
 import type { Frame } from "../runtime/heap.ts";
@@ -24,7 +24,7 @@ export interface Basis {
   synthesis: Float32Array;
   /** The synthesis rows in few bits, where they are those of a profile and not to be rounded anew. */
   coded?: CodedBasis;
-  /** M^½ of each kv head where a metric was given, see metric.ts. */
+  /** M^½ of each kv head where a metric was given, see metric-root.ts. */
   roots?: Float64Array[];
 }
 
@@ -33,10 +33,14 @@ const TRUNCATE_FROM = 1024;
 const OVERSAMPLE = 32;
 const ITERATIONS = 2;
 
+/** Where layers share bits by what their errors cost, some get twice the mean and more. */
+const SHARED = 2;
+
 /** Channels worth finding for a mean of `bits`: at 1.25 bits about half of all channels are kept. */
-export function rankFor(dim: number, bits: number): number {
+export function rankFor(dim: number, bits: number, shared = false): number {
   if (dim < TRUNCATE_FROM) return dim;
-  return Math.min(dim, roundUp(Math.ceil(dim * (0.2 + 0.16 * bits)), 8));
+  const most = shared ? SHARED * bits : bits;
+  return Math.min(dim, roundUp(Math.ceil(dim * (0.2 + 0.16 * most)), 8));
 }
 
 export interface BasisInput {

@@ -20,23 +20,39 @@ export interface FisherData {
   values: Float32Array;
 }
 
+/** Of what the most felt head of a group counts: less would leave the range of the column scales of a basis of both. */
+const LEAST_PART = 1e-6;
+
+/** The least that an eigenvalue of a head counts in its group. Squares: (kvHeads, headDim, headDim). */
+export function leastEigenvalue(squares: Float32Array, { firstHead, headCount }: HeadGroup, headDim: number): number {
+  const means = Array.from({ length: headCount }, (_, i) => {
+    const from = (firstHead + i) * headDim ** 2;
+    let trace = 0;
+    for (let d = 0; d < headDim; d++) trace += squares[from + d * (headDim + 1)];
+    return trace / headDim;
+  });
+  return LEAST_PART * Math.max(...means);
+}
+
 /** Roots of the metric of value directions, a kv head of the group each: an error of a direction grows with its norm. */
 export function directionRoots(
   runtime: Runtime,
   frame: Frame,
   values: Float32Array,
-  { firstHead, headCount }: HeadGroup,
+  group: HeadGroup,
   headDim: number,
   norms: CodedNorms,
 ): MetricRoot[] {
+  const { firstHead, headCount } = group;
   const levels = normLevels(norms);
   const meanSquare = norms.codes.reduce((sum, code) => sum + levels[code] ** 2, 0) / norms.codes.length;
   const square = headDim * headDim;
+  const least = meanSquare * leastEigenvalue(values, group, headDim);
   return Array.from({ length: headCount }, (_, i) => {
     const momentPtr = frame.reserve(8 * square);
     const from = (firstHead + i) * square;
     const moment = runtime.heap.f64(momentPtr, square);
     for (let j = 0; j < square; j++) moment[j] = values[from + j] * meanSquare;
-    return squareRoot(runtime, frame, momentPtr, headDim);
+    return squareRoot(runtime, frame, momentPtr, headDim, least);
   });
 }

@@ -14,7 +14,7 @@ import { codeBits, commonStep, keptAt } from "./steps.ts";
 import { allocateAllValues } from "./value-codec.ts";
 
 export interface Forecast {
-  /** Squared error that each channel of each head group is left with, by layer: (rank). */
+  /** Squared error that each channel of each head group is left with, and all beyond the rank, by layer: (rank + 1). */
   errors: Float64Array[][];
   /** Codes, books, norms, bases and centres. */
   bytes: number;
@@ -92,9 +92,9 @@ function forecast(
   return { errors, bytes };
 }
 
-/** Channels that are not kept are left with all their variance. */
-function errorsOf({ variance }: Basis, { channels, errors }: KeptChannels): Float64Array {
-  const left = variance.slice();
+/** Channels that are not kept are left with all their variance, and those beyond the rank together with theirs. */
+function errorsOf({ variance, energy }: Basis, { channels, errors }: KeptChannels): Float64Array {
+  const left = Float64Array.from([...variance, Math.max(0, energy - variance.reduce((a, b) => a + b, 0))]);
   channels.forEach((channel, i) => {
     left[channel] = errors[i];
   });

@@ -51,11 +51,11 @@ export async function compressOnBases(
   const range = rangeOf(source.tokenCount, options);
   const analysed = await eachLayer(source, "analyse keys", work, async (layer) => {
     const [key, value] = [await source.key(layer), await source.value(layer)];
-    const known = await metricData(source, layer, options);
+    const known = await metricData(source, layer, { ...options, attentionWeights: false });
     return runtime.heap.scratch((frame): { keys: KeyBasis[]; values: ValueBasis[] } => {
       const elements = range.tokens * rowDim(source.geometry);
       const keysPtr = loadTensor(runtime, frame, `layer ${layer} key`, key, elements);
-      const metric = options.metric ? putMetric(runtime, frame, layer, known, source) : undefined;
+      const metric = putMetric(runtime, frame, layer, known, source);
       const keys = keyBasesOn(runtime, source, layers[layer].keys, options, range, keysPtr, metric);
       const valuesPtr = loadTensor(runtime, frame, `layer ${layer} value`, value, elements);
       const fisher = known && "fisher" in known ? known.fisher.values : undefined;

@@ -63,7 +63,7 @@ export function analyseKeys(
         ? metricRoots(runtime, known, group, kvHeads, headDim, rotary, options.anchorSpan)
         : undefined;
       const centrePtr = putF32(heap, frame, Float32Array.from(centre, fromHalf));
-      const rank = options.schedule ? dim : rankFor(dim, options.keyBits);
+      const rank = options.schedule ? dim : rankFor(dim, options.keyBits, known && "fisherPtr" in known);
       const rows = { rowsPtr, rowCount: range.count, centrePtr };
       const basis = findBasis(runtime, { ...rows, dim, weightsPtr, metric, rank });
       if (weights && options.entropy) basis.spread = latentSquares(runtime, { ...rows, basis });

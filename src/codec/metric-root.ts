@@ -13,8 +13,14 @@ export interface MetricRoot {
   inverse: Float64Array;
 }
 
-/** Of M (n, n) f64, symmetric, which is destroyed. */
-export function squareRoot(runtime: Runtime, frame: Frame, momentPtr: number, n: number): MetricRoot {
+/** Of M (n, n) f64, symmetric, which is destroyed; no eigenvalue counts as less than `least`. */
+export function squareRoot(
+  runtime: Runtime,
+  frame: Frame,
+  momentPtr: number,
+  n: number,
+  least = Number.MIN_VALUE,
+): MetricRoot {
   const { kernels, heap } = runtime;
   const [valuesPtr, scratchPtr] = [frame.reserve(8 * n), frame.reserve(eigenScratchBytes(n))];
   const [vectorsPtr, transposedPtr, scaledPtr, outPtr] = [0, 0, 0, 0].map(() => frame.reserve(8 * n * n));
@@ -22,7 +28,8 @@ export function squareRoot(runtime: Runtime, frame: Frame, momentPtr: number, n:
   if (sweeps < 0) throw new ConvergenceError(`eigenvectors of a metric: status ${sweeps}`);
   kernels.transpose(transposedPtr, vectorsPtr, n, n);
   const values = heap.f64(valuesPtr, n).slice();
-  const floor = Math.max((EIGENVALUE_FLOOR * values.reduce((a, b) => a + b, 0)) / n, Number.MIN_VALUE);
+  const mean = values.reduce((a, b) => a + b, 0) / n;
+  const floor = Math.max(EIGENVALUE_FLOOR * mean, least, Number.MIN_VALUE);
   const power = (scaleOf: (value: number) => number): Float64Array => {
     const vectors = heap.f64(vectorsPtr, n * n);
     const scaled = heap.f64(scaledPtr, n * n);

@@ -7,6 +7,7 @@
 import type { Frame } from "../runtime/heap.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { type AnchorSpan, type Anchors, anchorOf, anchorsOf } from "./anchors.ts";
+import { leastEigenvalue } from "./fisher.ts";
 import type { HeadGroup } from "./groups.ts";
 import { momentScratchBytes } from "./layout.ts";
 import { type MetricRoot, squareRoot } from "./metric-root.ts";
@@ -17,6 +18,8 @@ const ANCHOR_STRIDE = 128;
 const MOST_ANCHORS = 64;
 /** Odd, so that it meets all of MOST_ANCHORS places. */
 const PLACE_STRIDE = 37;
+/** Of the golden ratio: its multiples lie evenly, whatever a context and its spans are multiples of. */
+const GOLDEN_PART = 0.6180339887498949;
 
 /** Queries of a layer in linear memory: (queryHeads, count, headDim) f32. */
 export interface LayerQueries extends Omit<QueryData, "bytes" | "type"> {
@@ -24,14 +27,14 @@ export interface LayerQueries extends Omit<QueryData, "bytes" | "type"> {
 }
 
 /** Second moments of a layer's queries before RoPE, in linear memory: (kvHeads, headDim, headDim) f32. */
-export interface LayerMoments {
+interface LayerMoments {
   momentsPtr: number;
   /** Where the queries will stand: the first position behind the cache. */
   nextToken: number;
 }
 
 /** Fisher information of a layer's keys before RoPE, in linear memory: (kvHeads, headDim, headDim) f32. */
-export interface LayerFisher {
+interface LayerFisher {
   fisherPtr: number;
   /** That the keys are of. */
   tokens: number;
@@ -51,6 +54,10 @@ export function metricRoots(
   anchorSpan: AnchorSpan,
 ): MetricRoot[] {
   const anchors = anchorsOf(anchorSpan, rotary, headDim);
+  const least =
+    "fisherPtr" in known
+      ? leastEigenvalue(runtime.heap.f32(known.fisherPtr, kvHeads * headDim ** 2), group, headDim)
+      : undefined;
   return Array.from({ length: group.headCount }, (_, i) =>
     runtime.heap.scratch((frame) => {
       const head = group.firstHead + i;
@@ -70,7 +77,7 @@ export function metricRoots(
         runtime.heap.f64(momentPtr, headDim * headDim).set(moment);
         averageOverMeetings(runtime, frame, momentPtr, meetings, anchors);
       }
-      return squareRoot(runtime, frame, momentPtr, headDim);
+      return squareRoot(runtime, frame, momentPtr, headDim, least);
     }),
   );
 }
@@ -100,7 +107,7 @@ function meetingsBehind(nextToken: number, anchors: Anchors): Meeting[] {
 /** What is known of keys before RoPE turns with them, evenly over all places in a span. */
 function keysThemselves(tokens: number): Meeting[] {
   return Array.from({ length: MOST_ANCHORS }, (_, i) => {
-    const key = Math.floor((i * tokens) / MOST_ANCHORS) + ((i * PLACE_STRIDE) % MOST_ANCHORS);
+    const key = Math.floor(tokens * ((i * GOLDEN_PART) % 1));
     return { turned: key, key };
   });
 }

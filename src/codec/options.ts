@@ -7,7 +7,7 @@ import { WIDTHS } from "./layout.ts";
 export interface CodecOptions {
   /** Mean bits of a key element, over all layers. */
   keyBits: number;
-  /** Mean bits of a value element, a layer. */
+  /** Mean bits of a value element: of each layer, or over all of them where the source has Fisher information. */
   valueBits: number;
   /** Heads that share a basis. */
   grouping: Grouping;
@@ -26,9 +26,9 @@ export interface CodecOptions {
   /** Tokens kept exact at the start and at the end. */
   sinks: number;
   recent: number;
-  /** Weigh key errors by the queries' second moment, where the source has queries. */
+  /** Weigh errors by the model's Fisher information, or else key errors by the queries, where the source has them. */
   metric: boolean;
-  /** Weigh tokens by the attention that they receive (0.2 + 0.8 a), where the source has queries. */
+  /** Weigh tokens by the attention that they receive (0.2 + 0.8 a), where the source has queries and no Fisher information. */
   attentionWeights: boolean;
   /** Bits of a basis element, 3 to 12; "auto" gives each row what its channel is worth (basis-codes.ts). */
   basisBits: number | "auto";

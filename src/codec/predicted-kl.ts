@@ -7,7 +7,7 @@ import { allocate, DISTORTION } from "./allocation.ts";
 import type { KeyBasis } from "./key-codec.ts";
 
 /** Mean over kv heads of the predicted KL in nats, for key bases under a metric and the errors of their channels. */
-export function predictedKl(bases: KeyBasis[], errors: Float64Array[], headDim: number): number {
+function predictedKl(bases: KeyBasis[], errors: Float64Array[], headDim: number): number {
   const heads = bases.reduce((sum, { headCount }) => sum + headCount, 0);
   const error = errors.reduce((sum, channels) => channels.reduce((part, x) => part + x, sum), 0);
   return error / heads / headDim / 2;

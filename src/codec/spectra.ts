@@ -10,7 +10,6 @@ import type { CacheSource } from "./source.ts";
 export interface CacheSpectra {
   keys: KeyBasis[][];
   values: Basis[][];
-  headDim: number;
 }
 
 /** Analysis of all layers without weights of tokens, as losses are calibrated. Up to `options` bits' rank. */
@@ -23,7 +22,7 @@ export async function spectraOf(
   const given = { ...options, schedule: null, attentionWeights: false };
   const keys = await analyseAllKeys(runtime, source, given, work);
   const values = await analyseAllValues(runtime, source, given, work);
-  return { keys, values: values.map((layer) => layer.map(({ basis }) => basis)), headDim: source.geometry.headDim };
+  return { keys, values: values.map((layer) => layer.map(({ basis }) => basis)) };
 }
 
 /** True where errors are in nats: values have a metric by the model's Fisher information alone. */

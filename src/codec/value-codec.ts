@@ -38,7 +38,11 @@ export function analyseValues(
       const { rowsPtr, dim, norms } = directionsOf(runtime, frame, geometry, range, valuesPtr, group);
       const metric = fisher && directionRoots(runtime, frame, fisher, group, geometry.headDim, norms);
       const rows = { rowsPtr, rowCount: range.count, dim, centrePtr: 0, weightsPtr: 0 };
-      const basis = findBasis(runtime, { ...rows, metric, rank: rankFor(dim, options.valueBits) });
+      const basis = findBasis(runtime, {
+        ...rows,
+        metric,
+        rank: rankFor(dim, options.valueBits, fisher !== undefined),
+      });
       return { ...group, basis };
     }),
   );
@@ -83,7 +87,7 @@ const DIM_WITHOUT_ONES = 128;
 const BITS_WITHOUT_ONES = 1.75;
 
 /** The least bits that a channel has, where it has any. */
-export const leastValueWidth = ({ dim }: Basis, valueBits: number): 1 | 2 =>
+const leastValueWidth = ({ dim }: Basis, valueBits: number): 1 | 2 =>
   dim >= DIM_WITHOUT_ONES && valueBits >= BITS_WITHOUT_ONES ? 2 : 1;
 
 /** Bits of the channels of a value basis. */

@@ -36,7 +36,7 @@ export interface ModelProfile {
   model: string;
   kvHeads: number;
   headDim: number;
-  /** Order of the dimensions of `moments`. */
+  /** Order of the dimensions of `moments` and of keys in `fisher`. */
   layout: RotaryLayout;
   /** By the layer's number in the model: (kvHeads, headDim, headDim) f32, see codec/query-moments.ts. May be empty. */
   moments: Map<number, Float32Array>;
@@ -78,9 +78,9 @@ async function profileOf(file: SafetensorsFile): Promise<ModelProfile> {
   const moments = new Map<number, Float32Array>();
   const fisher = new Map<number, FisherData>();
   for (const tensor of tensors.keys()) {
-    const [, number, part] = /^layers\.(0|[1-9]\d{0,4})\.(query_moment|key_fisher)$/.exec(tensor) ?? [];
+    const [, number, part] = /^layers\.(0|[1-9]\d{0,4})\.(query_moment|key_fisher|value_fisher)$/.exec(tensor) ?? [];
     if (part === "query_moment") moments.set(Number(number), await read(number, QUERY));
-    if (part === "key_fisher") {
+    if (part === "key_fisher" || part === "value_fisher") {
       fisher.set(Number(number), { keys: await read(number, KEY), values: await read(number, VALUE) });
     }
   }
@@ -108,17 +108,21 @@ export async function isProfile(source: ByteSource): Promise<boolean> {
   return file.metadata.svdq_profile !== undefined;
 }
 
-/** Mean Fisher information of profiles of one model, in the layout of `like`; of layers that all of them have. */
+/** Mean Fisher information of profiles of one model, in the layout of `like`; MismatchError where layers differ. */
 export function mergeFisher(profiles: ModelProfile[], like: Omit<ModelProfile, "bases">): ModelProfile["fisher"] {
   const merged: ModelProfile["fisher"] = new Map();
   for (const [i, other] of profiles.entries()) expectShape(`profiles[${i}]`, like, other);
   for (const number of profiles[0]?.fisher.keys() ?? []) {
-    const own = profiles.flatMap(({ fisher, layout }) => {
+    const own = profiles.map(({ fisher, layout }, i) => {
       const found = fisher.get(number);
-      if (!found) return [];
-      return [{ ...found, keys: momentsInLayout(found.keys, like, like.headDim / 2, layout, like.layout) }];
+      if (!found || fisher.size !== profiles[0].fisher.size) {
+        const numbers = (of: ModelProfile): string => [...of.fisher.keys()].join(" ");
+        throw new MismatchError(
+          `profiles[${i}]: expected Fisher information of layers ${numbers(profiles[0])}, got ${brief(numbers(profiles[i]))}`,
+        );
+      }
+      return { ...found, keys: momentsInLayout(found.keys, like, like.headDim / 2, layout, like.layout) };
     });
-    if (own.length < profiles.length) continue;
     merged.set(number, { keys: mean(own.map(({ keys }) => keys)), values: mean(own.map(({ values }) => values)) });
   }
   return merged;
@@ -244,10 +248,11 @@ export function withProfile(source: CacheSource, profile: ModelProfile): CacheSo
     };
     return { ...source, fisher: async (layer) => fisherOf(layer) };
   }
-  const missing = layerNumbers.find((number) => !profile.moments.has(number));
+  const known = profile.moments.size ? profile.moments : profile.fisher;
+  const missing = layerNumbers.find((number) => !known.has(number));
   if (missing !== undefined) {
-    const known = Math.max(profile.moments.size, profile.fisher.size);
-    throw new MismatchError(`profile: expected queries of layer ${missing}, got those of ${known} others`);
+    const what = profile.moments.size ? "queries" : "Fisher information";
+    throw new MismatchError(`profile: expected ${what} of layer ${missing}, got that of ${known.size} others`);
   }
   return { ...source, queryMoments: async (layer) => inLayout(of(profile.moments, layer)) };
 }

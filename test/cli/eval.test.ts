@@ -101,7 +101,9 @@ describe("eval", () => {
   it("adds rows whose bits are chosen for a target, with a profile only", async () => {
     const without = await evalOf(["--target-kl", "0.01"]);
     expect(without).toMatchObject({ code: 2, stdout: "" });
-    expect(without.stderr).toMatch(/^svdq: --target-kl: expected --profile beside it, got none\n$/);
+    expect(without.stderr).toMatch(
+      /^svdq: --target-kl: expected a --profile with the model's Fisher information, got none\n$/,
+    );
     const out = pathOf("tiny.profile");
     await writeProfile(out, tinyProfile(5));
     const rows = await rowsOf(["--methods", "chosen", "--target-kl", "0.1,0.05", "--profile", out]);

@@ -53,7 +53,11 @@ describe("profile", () => {
     await svdqJson("profile", FIXTURE, "-o", pathOf("queries.profile"));
     const outcome = await svdq(["profile", pathOf("queries.profile"), "-o", pathOf("p")]);
     expect(outcome).toMatchObject({ code: 3, stdout: "" });
-    expect(outcome.stderr).toContain("queries.profile: expected Fisher information, got a profile without");
+    expect(outcome.stderr).toContain("queries.profile: expected Fisher information alone, got a profile without");
+    await svdqJson("profile", FIXTURE, SMOLLM2, "-o", pathOf("both.profile"));
+    const both = await svdq(["profile", pathOf("both.profile"), "-o", pathOf("p")]);
+    expect(both.stderr).toContain("both.profile: expected Fisher information alone, got queries beside it");
+    expect(existsSync(pathOf("p"))).toBe(false);
   });
 
   it("refuses dumps without queries, and bases of none", async () => {

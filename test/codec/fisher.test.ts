@@ -1,7 +1,9 @@
 /** Under Fisher information codes go where errors cost: between heads, between layers, of keys and of values. */
 import { beforeAll, describe, expect, it } from "vitest";
+import { rankFor } from "../../src/codec/basis.ts";
 import { compress } from "../../src/codec/compress.ts";
 import { directionRoots, type FisherData } from "../../src/codec/fisher.ts";
+import { fromHalf } from "../../src/codec/half.ts";
 import { codeNorms, normLevels } from "../../src/codec/norms.ts";
 import { restoreLayer } from "../../src/codec/restore.ts";
 import type { CacheSource } from "../../src/codec/source.ts";
@@ -99,6 +101,23 @@ it("what counts nothing costs nothing: all bits go elsewhere", async () => {
   expect(coded.layers[0].values[0].books.length).toBe(0);
   expect(coded.layers[1].keys[0].books.length).toBeGreaterThan(16);
   expect(new Float32Array(restoreLayer(runtime, coded, 0, "f32").key.slice().buffer).every(Number.isFinite)).toBe(true);
+});
+
+it("a head that counts nothing leaves the metric of the other in the rounding of rows as it is", async () => {
+  const scalesOf = async (weight: number): Promise<number[]> => {
+    const counted = counting((_, head) => (head === 0 ? weight : 1));
+    const { columnScales } = (await compress(runtime, counted, { keyBits: 1 })).layers[0].keys[0].basis;
+    return Array.from(columnScales!, fromHalf);
+  };
+  const [nothing, little] = [await scalesOf(0), await scalesOf(1e-6)];
+  expect(nothing).toEqual(little);
+  // Columns of the head that counts are finer.
+  expect(nothing[DIM]).toBeLessThan(0.01 * nothing[0]);
+});
+
+it("finds more channels where dims are many, for layers that get more bits than the mean", () => {
+  expect(rankFor(1024, 1.25, true)).toBeGreaterThan(1.4 * rankFor(1024, 1.25));
+  expect(rankFor(192, 1.25, true)).toBe(192);
 });
 
 it("stands before the cache's own queries, and is put aside by metric: false and by the paper's schedule", async () => {

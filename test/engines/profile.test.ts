@@ -125,7 +125,11 @@ describe("a profile", () => {
     );
     expect(() => withProfile(new TinyCache({ layers: 3 }), profile)).toThrow(MismatchError);
     expect(() => withProfile(new TinyCache({ layers: 3 }), profile)).toThrow(
-      "queries of layer 7, got those of 2 others",
+      "queries of layer 7, got that of 2 others",
+    );
+    const alone = { ...profile, moments: new Map(), fisher: fisherOf(new TinyCache()) };
+    expect(() => withProfile(new TinyCache({ layers: 3 }), alone)).toThrow(
+      "Fisher information of layer 7, got that of 2 others",
     );
   });
 
@@ -151,6 +155,14 @@ describe("a profile", () => {
       "layers.0.query_moment: expected F16 [2, 528]",
     ],
     [
+      "Fisher information of values alone",
+      (d) => {
+        Object.assign(d.metadata, GOOD);
+        d.tensors["layers.0.value_fisher"] = { dtype: "F16", shape: [2, 528], bytes: new Uint8Array(2 * 2 * 528) };
+      },
+      "layers.0.key_fisher: expected F16 [2, 528], got nothing",
+    ],
+    [
       "Fisher information of keys alone",
       (d) => {
         Object.assign(d.metadata, GOOD);
@@ -174,11 +186,11 @@ const GOOD = { svdq_profile: "1", kv_heads: "2", head_dim: "32", rope_layout: "h
 describe("Fisher information of several profiles", () => {
   const empty = { model: "", kvHeads: 2, headDim: 32, layout: "half-split" as const, moments: new Map() };
 
-  it("is their mean, of layers that all have, keys in one layout", () => {
+  it("is their mean, keys in one layout", () => {
     const cache = new TinyCache();
-    const [own, other] = [fisherOf(cache), fisherOf(new TinyCache({ layers: 1 }))];
+    const own = fisherOf(cache);
     const turned = new Map(
-      [...other].map(([number, { keys, values }]) => [
+      [...own].map(([number, { keys, values }]) => [
         number,
         {
           keys: momentsInLayout(keys, cache.geometry, 16, "half-split", "interleaved"),
@@ -186,22 +198,34 @@ describe("Fisher information of several profiles", () => {
         },
       ]),
     );
-    const merged = mergeFisher(
-      [
-        { ...empty, fisher: own },
-        { ...empty, layout: "interleaved", fisher: turned },
-      ],
-      { ...empty, fisher: new Map() },
+    const one = { ...empty, fisher: own };
+    const merged = mergeFisher([one, { ...empty, layout: "interleaved", fisher: turned }], one);
+    expect([...merged.keys()]).toEqual(cache.layerNumbers);
+    for (const [number, { keys, values }] of own) {
+      expect(worst(merged.get(number)!.keys, keys)).toBeLessThan(1e-4);
+      expect(
+        worst(
+          merged.get(number)!.values,
+          values.map((x) => 2 * x),
+        ),
+      ).toBeLessThan(1e-4);
+    }
+  });
+
+  it("is of the same layers in all", () => {
+    const [two, one] = [fisherOf(new TinyCache()), fisherOf(new TinyCache({ layers: 1 }))].map((fisher) => ({
+      ...empty,
+      fisher,
+    }));
+    for (const pair of [
+      [two, one],
+      [one, two],
+    ]) {
+      expect(() => mergeFisher(pair, pair[0])).toThrow(MismatchError);
+    }
+    expect(() => mergeFisher([two, one], two)).toThrow(
+      /^profiles\[[01]\]: expected Fisher information of layers \d+ \d+, got "\d+"$/,
     );
-    const [number] = cache.layerNumbers;
-    expect([...merged.keys()]).toEqual([number]);
-    expect(worst(merged.get(number)!.keys, own.get(number)!.keys)).toBeLessThan(1e-4);
-    expect(
-      worst(
-        merged.get(number)!.values,
-        own.get(number)!.values.map((x) => 2 * x),
-      ),
-    ).toBeLessThan(1e-4);
   });
 
   it("is of models of one shape", () => {

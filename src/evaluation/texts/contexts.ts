@@ -8,7 +8,7 @@ export interface ContextText {
   text: string;
 }
 
-/** What follows the context: more than the 64 tokens that tools score, at the four characters of a token of prose. */
+/** Characters that follow the context: the 64 tokens that tools score, at four of a token of prose. */
 const TAIL = 256;
 const NEEDLES = TASKS.filter(({ name }) => name.startsWith("needle single"));
 const characters = (text: string): number => text.length;
