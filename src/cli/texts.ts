@@ -4,7 +4,7 @@ import { join } from "node:path";
 import type { Command } from "commander";
 import { writeFileAtomically } from "../archive/atomic-file.ts";
 import { contextTexts } from "../evaluation/texts/contexts.ts";
-import { asUsage } from "./failure.ts";
+import { asUsage, UsageError } from "./failure.ts";
 import { type Io, print } from "./io.ts";
 import { positiveInteger } from "./numbers.ts";
 
@@ -39,7 +39,10 @@ export function addTexts(program: Command, io: Io): void {
 
 async function runTexts(io: Io, { output, seed, count, length, json }: TextsFlags): Promise<void> {
   const texts = Array.from({ length: count }, (_, i) => asUsage(() => contextTexts(seed + i, length))).flat();
-  await mkdir(output, { recursive: true });
+  const made = mkdir(output, { recursive: true });
+  await made.catch((cause) => {
+    throw new UsageError(`--output: expected a folder, got ${output}, which cannot be one (${cause.code})`, { cause });
+  });
   const files: string[] = [];
   for (const { name, text } of texts) {
     const path = join(output, `${name}.txt`);

@@ -1,5 +1,5 @@
 /** `svdq texts`: files of texts, the same of the same seed. */
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { testDirectory } from "../support/directory.ts";
 import { svdq, svdqJson } from "./cli.ts";
@@ -32,5 +32,9 @@ describe("texts", () => {
     const outcome = await svdq(["texts", "-o", pathOf("t"), "--length", "20"]);
     expect(outcome).toMatchObject({ code: 2, stdout: "" });
     expect(outcome.stderr).toContain("context: expected enough for one unit of the task, got 20");
+    writeFileSync(pathOf("file"), "");
+    const file = await svdq(["texts", "-o", pathOf("file"), "--length", "2000"]);
+    expect(file).toMatchObject({ code: 2, stdout: "" });
+    expect(file.stderr).toContain("--output: expected a folder, got ");
   });
 });
