@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 import torch
-from model import all_ids, check_rotation, frequencies, load, name_of, turned, write
+from model import all_ids, check_least, check_rotation, frequencies, load, name_of, turned, write
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -78,10 +78,7 @@ def arguments():
         help="write N queries a query head instead, before RoPE, evenly from the contexts of all texts",
     )
     args = parser.parse_args()
-    for name, least in [("context", 1), ("continuation", 0), ("queries", 0), ("skip", 0), ("query_sample", 1)]:
-        value = getattr(args, name)
-        if value is not None and value < least:
-            parser.error(f"{name}: expected at least {least}, got {value}")
+    check_least(parser, args, context=1, continuation=0, queries=0, skip=0, query_sample=1)
     return args
 
 

@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 
 import torch
-from model import all_ids, check_rotation, frequencies, load, name_of, turned, write
+from model import all_ids, check_least, check_rotation, frequencies, load, name_of, turned, write
 from transformers import DynamicCache
 
 
@@ -60,9 +60,7 @@ def arguments():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--name", help="of the model, in the metadata (the file's or folder's)")
     args = parser.parse_args()
-    for name, least in [("context", 1), ("continuation", 1), ("draws", 1), ("sinks", 0), ("recent", 0)]:
-        if getattr(args, name) < least:
-            parser.error(f"{name}: expected at least {least}, got {getattr(args, name)}")
+    check_least(parser, args, context=1, continuation=1, draws=1, sinks=0, recent=0)
     return args
 
 

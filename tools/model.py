@@ -33,6 +33,14 @@ def all_ids(tokenizer, text):
     return tokenizer(text, return_tensors="pt", verbose=False).input_ids[0]
 
 
+def check_least(parser, args, **least):
+    """Ends with the usage where a number that was given is less than its least."""
+    for name, number in least.items():
+        value = getattr(args, name)
+        if value is not None and value < number:
+            parser.error(f"{name}: expected at least {number}, got {value}")
+
+
 def frequencies(model):
     return model.base_model.rotary_emb.inv_freq.double()
 

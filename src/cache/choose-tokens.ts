@@ -38,8 +38,8 @@ export function chooseTokens(
     const step = Math.max(1, Math.floor(blocks / SAMPLED_BLOCKS));
     const share = Math.ceil(wanted / shared / step);
     for (let q = 0; q < shared; q++) {
-      const [rowPtr, bestPtr] = [scoresPtr + 4 * q * stride, maximaPtr + 4 * q * blocks];
-      heap.f32(offsetsPtr, shared)[q] = kernels.nthScore(rowPtr, bestPtr, scratchPtr, blocks, step, share);
+      const [rowPtr, rowMaximaPtr] = [scoresPtr + 4 * q * stride, maximaPtr + 4 * q * blocks];
+      heap.f32(offsetsPtr, shared)[q] = kernels.nthScore(rowPtr, rowMaximaPtr, scratchPtr, blocks, step, share);
     }
     kernels.standings(standingsPtr, bestPtr, scoresPtr, offsetsPtr, eights, shared, stride);
     const least = kernels.chooseTokens(numbersPtr, standingsPtr, bestPtr, scratchPtr, group.count, wanted);

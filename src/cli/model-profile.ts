@@ -1,5 +1,6 @@
 /** What `svdq inspect` says of a model's profile: its parts, and which heads' errors the model feels. */
 import { profileFingerprint } from "../archive/profile-rows.ts";
+import { traceOf } from "../codec/fisher.ts";
 import { type ModelProfile, readProfile } from "../engines/profile.ts";
 import { columns, facts } from "./text.ts";
 
@@ -30,11 +31,7 @@ export async function inspectModelProfile(file: string): Promise<ProfileInspecti
 }
 
 const traces = (squares: Float32Array, { kvHeads, headDim }: ModelProfile): number[] =>
-  Array.from({ length: kvHeads }, (_, head) => {
-    let sum = 0;
-    for (let d = 0; d < headDim; d++) sum += squares[head * headDim ** 2 + d * (headDim + 1)];
-    return sum;
-  });
+  Array.from({ length: kvHeads }, (_, head) => traceOf(squares, head, headDim));
 
 export function formatModelProfile(found: ProfileInspection): string {
   const { model, kvHeads, headDim, queries, fisher, bases, heads } = found;

@@ -8,7 +8,7 @@ import type { Basis } from "./basis.ts";
 import type { CodedCache, CodedGroup, CodedLayer } from "./coded.ts";
 import { checkGeometry, rowDim } from "./geometry.ts";
 import { analyseKeys, type ChannelPlan, type CodedRange, encodeKeys, type KeyBasis } from "./key-codec.ts";
-import { metricData, putMetric, weighsValues } from "./metric-data.ts";
+import { fisherOf, metricData, putMetric, weighsValues } from "./metric-data.ts";
 import { type CodecOptions, checkOptions } from "./options.ts";
 import { checkRotary } from "./rotary.ts";
 import { type CacheSource, ELEMENT_BYTES, type ElementType, type TensorData } from "./source.ts";
@@ -185,11 +185,10 @@ export async function analyseAllValues(
   const { geometry } = source;
   const range = rangeOf(source.tokenCount, options);
   return eachLayer(source, "analyse values", work, async (layer) => {
-    const [value, known] = [await source.value(layer), await metricData(source, layer, options)];
-    const fisher = known && "fisher" in known ? known.fisher.values : undefined;
+    const [value, fisher] = [await source.value(layer), await fisherOf(source, layer, options)];
     return runtime.heap.scratch((frame) => {
       const valuesPtr = loadTensor(runtime, frame, `layer ${layer} value`, value, range.tokens * rowDim(geometry));
-      return analyseValues(runtime, geometry, options, range, valuesPtr, fisher);
+      return analyseValues(runtime, geometry, options, range, valuesPtr, fisher?.values);
     });
   });
 }

@@ -25,13 +25,15 @@ const LEAST_PART = 1e-6;
 
 /** The least that an eigenvalue of a head counts in its group. Squares: (kvHeads, headDim, headDim). */
 export function leastEigenvalue(squares: Float32Array, { firstHead, headCount }: HeadGroup, headDim: number): number {
-  const means = Array.from({ length: headCount }, (_, i) => {
-    const from = (firstHead + i) * headDim ** 2;
-    let trace = 0;
-    for (let d = 0; d < headDim; d++) trace += squares[from + d * (headDim + 1)];
-    return trace / headDim;
-  });
-  return LEAST_PART * Math.max(...means);
+  const traces = Array.from({ length: headCount }, (_, i) => traceOf(squares, firstHead + i, headDim));
+  return (LEAST_PART * Math.max(...traces)) / headDim;
+}
+
+/** Sum of the diagonal of one head of (kvHeads, headDim, headDim). */
+export function traceOf(squares: Float32Array, head: number, headDim: number): number {
+  let trace = 0;
+  for (let d = 0; d < headDim; d++) trace += squares[head * headDim ** 2 + d * (headDim + 1)];
+  return trace;
 }
 
 /** Roots of the metric of value directions, a kv head of the group each: an error of a direction grows with its norm. */

@@ -8,7 +8,7 @@ import type { CodecOptions } from "./options.ts";
 import type { CacheSource, QueryData } from "./source.ts";
 import { loadTensor, putF32 } from "./tensors.ts";
 
-export type MetricData = { fisher: FisherData } | { query: QueryData } | { moments: Float32Array };
+type MetricData = { fisher: FisherData } | { query: QueryData } | { moments: Float32Array };
 
 /** The model's Fisher information, or else the prompt's queries, or else their moments; nothing where none is wanted. */
 export async function metricData(
@@ -17,13 +17,26 @@ export async function metricData(
   options: Pick<CodecOptions, "metric" | "attentionWeights" | "schedule">,
 ): Promise<MetricData | undefined> {
   if (options.schedule !== null) return undefined;
-  const fisher = options.metric ? await source.fisher?.(layer) : undefined;
-  if (fisher) return { fisher: checkFisher(fisher, layer, source) };
+  const fisher = await fisherOf(source, layer, options);
+  if (fisher) return { fisher };
   // Queries say how tokens weigh too.
   const query = options.metric || options.attentionWeights ? await source.query?.(layer) : undefined;
   if (query) return { query };
   const moments = options.metric ? await source.queryMoments?.(layer) : undefined;
   return moments && { moments: checkMoments(`layer ${layer} query moments`, moments, source) };
+}
+
+/** The model's Fisher information where it is known and wanted: the one metric that values have. */
+export async function fisherOf(
+  source: CacheSource,
+  layer: number,
+  options: Pick<CodecOptions, "metric" | "schedule">,
+): Promise<FisherData | undefined> {
+  if (!source.fisher || !weighsValues(source, options)) return undefined;
+  const fisher = await source.fisher(layer);
+  checkMoments(`layer ${layer} Fisher information of keys`, fisher.keys, source);
+  checkMoments(`layer ${layer} Fisher information of values`, fisher.values, source);
+  return fisher;
 }
 
 /** True where values share bits between layers by what their errors cost. */
@@ -58,12 +71,6 @@ function putQueries(runtime: Runtime, frame: Frame, layer: number, query: QueryD
   }
   const ptr = loadTensor(runtime, frame, name, query, queryHeads * count * headDim);
   return { ptr, queryHeads, count, firstToken };
-}
-
-function checkFisher(fisher: FisherData, layer: number, source: CacheSource): FisherData {
-  checkMoments(`layer ${layer} Fisher information of keys`, fisher.keys, source);
-  checkMoments(`layer ${layer} Fisher information of values`, fisher.values, source);
-  return fisher;
 }
 
 function checkMoments(name: string, moments: Float32Array, { geometry }: CacheSource): Float32Array {

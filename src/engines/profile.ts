@@ -111,7 +111,7 @@ export async function isProfile(source: ByteSource): Promise<boolean> {
 /** Mean Fisher information of profiles of one model, in the layout of `like`; MismatchError where layers differ. */
 export function mergeFisher(profiles: ModelProfile[], like: Omit<ModelProfile, "bases">): ModelProfile["fisher"] {
   const merged: ModelProfile["fisher"] = new Map();
-  for (const [i, other] of profiles.entries()) expectShape(`profiles[${i}]`, like, other);
+  for (const [i, other] of profiles.entries()) expectShape(`profiles[${i}]`, like, "the others have", other);
   for (const number of profiles[0]?.fisher.keys() ?? []) {
     const own = profiles.map(({ fisher, layout }, i) => {
       const found = fisher.get(number);
@@ -133,9 +133,10 @@ const mean = (all: Float32Array[]): Float32Array =>
 
 type Shape = Pick<ModelProfile, "kvHeads" | "headDim">;
 
-function expectShape(what: string, expected: Shape, got: Shape): void {
+/** MismatchError where two are not of one shape; `whose`: who has the expected one. */
+export function expectShape(what: string, expected: Shape, whose: string, got: Shape): void {
   const [own, other] = [expected, got].map(({ kvHeads, headDim }) => `${kvHeads} kv heads of ${headDim}`);
-  if (own !== other) throw new MismatchError(`${what}: expected ${own} as the others have, got ${other}`);
+  if (own !== other) throw new MismatchError(`${what}: expected ${own} as ${whose}, got ${other}`);
 }
 
 /** A tensor of a layer in the shape that it must have. */
@@ -234,10 +235,7 @@ function packedSquares(squares: Float32Array, kvHeads: number, headDim: number) 
  */
 export function withProfile(source: CacheSource, profile: ModelProfile): CacheSource {
   const { geometry, rotary, layerNumbers } = source;
-  const describe = (of: { kvHeads: number; headDim: number }) => `${of.kvHeads} kv heads of ${of.headDim}`;
-  if (describe(profile) !== describe(geometry)) {
-    throw new MismatchError(`profile: expected ${describe(geometry)} as the cache has, got ${describe(profile)}`);
-  }
+  expectShape("profile", geometry, "the cache has", profile);
   const inLayout = (squares: Float32Array): Float32Array =>
     momentsInLayout(squares, geometry, rotary.frequencies.length, profile.layout, rotary.layout);
   const of = <T>(known: Map<number, T>, layer: number): T => known.get(layerNumbers[layer]) as T;

@@ -7,10 +7,10 @@ import type { ByteSource } from "../archive/random-access.ts";
 import { momentsInLayout, momentsOf } from "../codec/query-moments.ts";
 import type { RotaryLayout } from "../codec/rotary.ts";
 import type { ElementType } from "../codec/source.ts";
-import { brief, FormatError, MismatchError, UnsupportedError } from "../errors.ts";
+import { brief, FormatError, UnsupportedError } from "../errors.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Dump } from "./dump.ts";
-import type { ModelProfile } from "./profile.ts";
+import { expectShape, type ModelProfile } from "./profile.ts";
 import { openSafetensors, type SafetensorsFile } from "./safetensors.ts";
 
 /** Queries of one file as a profile without bases, and how many of each head they are of. */
@@ -87,10 +87,7 @@ export function mergeSamples(samples: QuerySample[]): ModelProfile {
   const total = samples.reduce((sum, { count }) => sum + count, 0);
   const moments = new Map<number, Float32Array>();
   for (const [index, other] of samples.entries()) {
-    if (other.kvHeads !== kvHeads || other.headDim !== headDim) {
-      const [expected, got] = [samples[0], other].map((s) => `${s.kvHeads} kv heads of ${s.headDim}`);
-      throw new MismatchError(`samples[${index}]: expected ${expected} as samples[0] has, got ${got}`);
-    }
+    expectShape(`samples[${index}]`, samples[0], "samples[0] has", other);
   }
   for (const number of samples[0].moments.keys()) {
     if (!samples.every((sample) => sample.moments.has(number))) continue;

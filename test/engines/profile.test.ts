@@ -74,9 +74,10 @@ describe("a profile", () => {
   it("has Fisher information for caches of layers that it knows all of", async () => {
     const cache = new TinyCache({ queries: 20 });
     const fisher = new Map([...fisherOf(cache)].slice(1));
-    const source = withProfile(withoutQueries(cache), { ...(await profileOf(cache)), fisher });
+    const profile = { ...(await profileOf(cache)), fisher };
+    const source = withProfile(withoutQueries(cache), profile);
     expect(source.fisher).toBeUndefined();
-    expect(source.queryMoments).toBeDefined();
+    expect(await source.queryMoments?.(1)).toEqual(profile.moments.get(cache.layerNumbers[1]));
   });
 
   it("turns Fisher information of keys, not of values, to the layout of the cache", async () => {
